@@ -1,0 +1,1 @@
+"""What the tests stand on: stand-ins for the world outside."""
