@@ -1,0 +1,37 @@
+"""Conditional requests, as RFC 9110 section 13 has them."""
+
+import re
+from dataclasses import dataclass
+
+from app.errors import PreconditionFailed
+
+_ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The request's `If-Match` and `If-None-Match`, as sent, or None."""
+
+    if_match: str | None = None
+    if_none_match: str | None = None
+
+    def check(self, etag: str) -> None:
+        """Raise PreconditionFailed if a record in this state must not be changed."""
+        if self.if_match is not None and not _matches(self.if_match, etag, weakly=False):
+            raise PreconditionFailed(etag)
+        if self.is_current(etag):
+            raise PreconditionFailed(etag)
+
+    def is_current(self, etag: str) -> bool:
+        """Tell whether the client already has the record in this state."""
+        if self.if_none_match is None:
+            return False
+        return self.if_none_match == etag or _matches(self.if_none_match, etag, weakly=True)
+
+
+def _matches(condition: str, etag: str, *, weakly: bool) -> bool:
+    """Compare with `*` or a list of ETags; the ETag of a record is always a strong one."""
+    if condition.strip() == "*":
+        return True
+    found = (match.group() for match in _ETAG.finditer(condition))
+    return etag in ((tag.removeprefix("W/") for tag in found) if weakly else found)

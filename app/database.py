@@ -1,0 +1,171 @@
+"""PostgreSQL: connections, transactions that end in time, and the schema brought up to date."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import psycopg
+import structlog
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from app.errors import DatabaseUnavailable, StartError
+from app.settings import PROJECT_DIR, connection_parameters
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+# Ten services of one worker each, with two connections more each for reading, stay below the
+# hundred connections that PostgreSQL allows as it comes.
+POOL_SIZE = 7
+
+# Per host of the URL, so that a frozen first host still leaves time for the second.
+CONNECT_TIMEOUT = 2
+
+START_PATIENCE = 30.0
+
+# What a PostgreSQL that is away, starting, stopping, full, frozen or no longer the leader raises.
+UNAVAILABLE = (
+    OperationalError,
+    InterfaceError,
+    InternalError,
+    PoolTimeoutError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.InternalError,
+    OSError,
+)
+
+# Waiting does not mend these: wrong password, no such database, no such user.
+HOPELESS_AT_START = ("28P01", "28000", "3D000")
+
+
+class Database:
+    """The connections to one PostgreSQL, or to whichever of several hosts is writable."""
+
+    def __init__(self, url: str) -> None:
+        self._parameters: dict[str, Any] = {
+            "connect_timeout": CONNECT_TIMEOUT,
+            "application_name": "github-repository-tracker",
+            "keepalives_idle": 10,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            **connection_parameters(url),
+        }
+        self._engine = create_async_engine(
+            "postgresql+psycopg://",
+            connect_args={**self._parameters, "prepare_threshold": None},
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            pool_pre_ping=True,
+            pool_use_lifo=True,
+            hide_parameters=True,
+        )
+        event.listen(self._engine.sync_engine, "connect", _prepare_unless_pooled)
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def transaction(
+        self, work: Callable[[AsyncSession], Awaitable[T]], *, deadline: float
+    ) -> T:
+        """Return what `work` returns, committed; `deadline` is a time of the event loop's clock.
+
+        Raises DatabaseUnavailable when PostgreSQL does not answer by then; what `work` did is
+        then rolled back, unless the connection was lost in the middle of the commit itself. The
+        work has a task of its own: a caller who goes away does not tear a transaction apart.
+        """
+        task = asyncio.create_task(self._transact(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            task.cancel()
+            log.warning("database does not answer in time")
+            # Whatever froze this connection froze those that lie idle too.
+            await self._engine.dispose()
+            raise DatabaseUnavailable from None
+
+    async def _transact(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        try:
+            async with self._sessions.begin() as session:
+                return await work(session)
+        except UNAVAILABLE as error:
+            log.warning("database unavailable", reason=reason(error))
+            raise DatabaseUnavailable from error
+
+    async def connect(self) -> psycopg.AsyncConnection[Any]:
+        """Return a connection of its own in autocommit mode, outside of the pool."""
+        connection = await psycopg.AsyncConnection.connect(
+            **self._parameters, autocommit=True, prepare_threshold=None
+        )
+        backend = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+        _allow_prepared_statements(connection, backend)
+        return connection
+
+    async def migrate(self) -> None:
+        """Bring the schema up to date, waiting half a minute for a PostgreSQL that is starting.
+
+        Any number of services may do so at once. Raises StartError.
+        """
+        patience_ends = time.monotonic() + START_PATIENCE
+        while True:
+            try:
+                async with self._engine.connect() as connection:
+                    await connection.run_sync(_upgrade)
+                    return
+            except UNAVAILABLE as error:
+                hopeless = getattr(getattr(error, "orig", error), "sqlstate", None)
+                if hopeless in HOPELESS_AT_START or time.monotonic() > patience_ends:
+                    raise StartError(
+                        f"PostgreSQL cannot be used: {reason(error)}. Check DATABASE_URL."
+                    ) from error
+                log.warning("waiting for PostgreSQL", reason=reason(error))
+                await asyncio.sleep(0.5)
+            except CommandError as error:
+                raise StartError(
+                    f"The database's schema is not one that this version knows: {error}."
+                ) from error
+
+    async def close(self) -> None:
+        """Wait for the transactions under way, then close every connection."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._engine.dispose()
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of what the driver says, without SQL and parameters."""
+    lines = str(getattr(error, "orig", error)).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config(toml_file=PROJECT_DIR / "pyproject.toml")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _prepare_unless_pooled(dbapi_connection: Any, _record: object) -> None:
+    cursor = dbapi_connection.cursor()
+    cursor.execute("SELECT pg_backend_pid()")
+    backend = cursor.fetchone()
+    cursor.close()
+    dbapi_connection.rollback()
+    _allow_prepared_statements(dbapi_connection.driver_connection, backend)
+
+
+def _allow_prepared_statements(
+    connection: psycopg.AsyncConnection[Any], backend: tuple[int] | None
+) -> None:
+    # A pooler answers the connection with a process id of its own making. Behind one that pools
+    # transactions, the next statement may reach a backend that has not prepared it.
+    if backend == (connection.info.backend_pid,):
+        connection.prepare_threshold = 1

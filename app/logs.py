@@ -1,0 +1,83 @@
+"""The log: text for people on a terminal, JSON for machines, one line per event, on stderr."""
+
+import logging
+import sys
+from contextvars import ContextVar
+from typing import Any, Literal
+
+import orjson
+import structlog
+from structlog.types import EventDict, Processor
+
+LogFormat = Literal["console", "json"]
+
+# Set for each request, and inherited by what a request starts.
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+
+def configure_logging(level: str, log_format: LogFormat | None) -> None:
+    """Send this project's log, and that of every library, to stderr in one form."""
+    if log_format is None:
+        log_format = "console" if sys.stderr.isatty() else "json"
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Processor] = [
+        _add_request_id,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendering = _console() if log_format == "console" else _json()
+    structlog.configure(
+        processors=[*shared, *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        cache_logger_on_first_use=True,
+    )
+    _configure_libraries(threshold, shared, rendering)
+
+
+def _configure_libraries(
+    threshold: int, shared: list[Processor], rendering: list[Processor]
+) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *rendering,
+                _decode,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(threshold, logging.WARNING))
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    logging.getLogger("uvicorn").setLevel(threshold)
+    # The service writes a line of its own for each request.
+    logging.getLogger("uvicorn.access").propagate = False
+
+
+def _console() -> list[Processor]:
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _encode]
+
+
+def _json() -> list[Processor]:
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(orjson.dumps)]
+
+
+def _decode(_logger: Any, _name: str, line: Any) -> str:
+    return bytes(line).decode()
+
+
+def _encode(_logger: Any, _name: str, line: Any) -> bytes:
+    return str(line).encode(errors="backslashreplace")
+
+
+def _add_request_id(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    if (current := request_id.get()) is not None:
+        event.setdefault("request_id", current)
+    return event

@@ -1,0 +1,1 @@
+"""What the endpoints do, and how GitHub is asked."""

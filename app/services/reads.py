@@ -1,0 +1,127 @@
+"""Reads that wait at the same moment share one SELECT."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from app import crud
+from app.database import UNAVAILABLE, Database, reason
+from app.errors import DatabaseUnavailable
+
+log = structlog.get_logger(__name__)
+
+Row = crud.RepositoryRow | None
+
+# Seconds from the first read of a batch; the promise to the caller is five.
+DEADLINE = 4.5
+
+# While one SELECT is under way the next batch gathers; a second lane keeps a slow SELECT from
+# holding up everybody.
+LANES = 2
+
+
+class _Batch:
+    """The reads that one SELECT answers, each with a future of its own."""
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[UUID, asyncio.Future[Row]]] = []
+        self.timer: asyncio.TimerHandle | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.given_up = False
+
+    def answer(self, rows: dict[UUID, crud.RepositoryRow]) -> None:
+        for repository_id, future in self.reads:
+            if not future.done():
+                future.set_result(rows.get(repository_id))
+
+    def fail(self, error: Exception) -> None:
+        for _, future in self.reads:
+            if not future.done():
+                future.set_exception(error)
+
+
+class SharedReads:
+    """Reads rows by id, always from PostgreSQL and never from memory.
+
+    A read joins the batch that gathers, never a SELECT that has begun: it sees all that was
+    committed before it started.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._gathering: _Batch | None = None
+        # A free lane is its connection, or None where one has yet to be made.
+        self._free_lanes: list[psycopg.AsyncConnection[Any] | None] = [None] * LANES
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def read(self, repository_id: UUID) -> Row:
+        """Return the row with this id, or None; raise DatabaseUnavailable within the deadline."""
+        loop = asyncio.get_running_loop()
+        batch = self._gathering
+        if batch is None:
+            batch = self._gathering = _Batch()
+            batch.timer = loop.call_later(DEADLINE, self._give_up, batch)
+            # One turn of the loop later, so that requests which arrived together go together.
+            loop.call_soon(self._begin)
+        future: asyncio.Future[Row] = loop.create_future()
+        batch.reads.append((repository_id, future))
+        return await future
+
+    def _begin(self) -> None:
+        if self._gathering is None or not self._free_lanes:
+            return
+        batch, self._gathering = self._gathering, None
+        batch.task = asyncio.create_task(self._select(batch, self._free_lanes.pop()))
+        self._tasks.add(batch.task)
+        batch.task.add_done_callback(self._tasks.discard)
+
+    async def _select(self, batch: _Batch, lane: psycopg.AsyncConnection[Any] | None) -> None:
+        ids = list({repository_id for repository_id, future in batch.reads if not future.done()})
+        connection = None
+        try:
+            connection, rows = await self._read_many(lane, ids)
+            batch.answer(rows)
+        except UNAVAILABLE as error:
+            log.warning("database unavailable", reason=reason(error))
+            batch.fail(DatabaseUnavailable())
+        except Exception as error:  # noqa: BLE001  (each reader raises it)
+            batch.fail(error)
+        if batch.timer is not None:
+            batch.timer.cancel()
+        if not batch.given_up:
+            self._free_lanes.append(connection)
+            self._begin()
+
+    async def _read_many(
+        self, lane: psycopg.AsyncConnection[Any] | None, ids: list[UUID]
+    ) -> tuple[psycopg.AsyncConnection[Any], dict[UUID, crud.RepositoryRow]]:
+        if lane is not None:
+            try:
+                return lane, await crud.read_many(lane, ids)
+            except UNAVAILABLE:
+                # PostgreSQL was restarted, or another host leads now: ask once more, anew.
+                await lane.close()
+        connection = await self._database.connect()
+        return connection, await crud.read_many(connection, ids)
+
+    def _give_up(self, batch: _Batch) -> None:
+        """Answer that the database is away, and leave a connection that may never answer."""
+        log.warning("database does not answer in time", reads=len(batch.reads))
+        batch.given_up = True
+        batch.fail(DatabaseUnavailable())
+        if batch is self._gathering:
+            self._gathering = None
+        if batch.task is not None:
+            batch.task.cancel()
+            self._free_lanes.append(None)
+            self._begin()
+
+    async def close(self) -> None:
+        """Wait for the SELECTs under way, then close the connections."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in self._free_lanes:
+            if connection is not None:
+                await connection.close()

@@ -1,0 +1,259 @@
+"""What the four endpoints do."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import crud
+from app.conditions import Conditions
+from app.database import Database
+from app.errors import (
+    AlreadyTracked,
+    GitHubBadAnswer,
+    GitHubTimeout,
+    GoneFromGitHub,
+    NameHeld,
+    NotOnGitHub,
+    RepositoryNotFound,
+)
+from app.models import GitHubLink, Repository
+from app.schemas import RepositoryReference, Representation, represent
+from app.services.github import GitHub
+from app.services.github_answers import GitHubRepository
+from app.services.reads import SharedReads
+from app.services.sharing import SharedCalls
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+# GitHub's answers by its number for the repository.
+Answers = dict[int, GitHubRepository]
+
+# Seconds within which each request has its answer.
+DEADLINE = 5.0
+# Seconds that are left for storing what GitHub said, however late it said it.
+TIME_TO_STORE = 0.4
+# Stale names form a chain only where several repositories were renamed in a row.
+LONGEST_CHAIN = 8
+
+
+@dataclass(slots=True)
+class _Created:
+    """A new record, and whether one of those who waited for it has been told that it is new."""
+
+    representation: Representation
+    full_name: str
+    claimed: bool = False
+
+
+class Tracker:
+    """Tracks repositories: PostgreSQL holds the records, GitHub says what is in them.
+
+    GitHub is never asked inside a transaction, and nothing is stored unless all of it is. Every
+    method may raise DatabaseUnavailable, and those that ask GitHub any GitHubError.
+    """
+
+    def __init__(self, database: Database, github: GitHub, reads: SharedReads) -> None:
+        self._database = database
+        self._github = github
+        self._reads = reads
+        self._tracking: SharedCalls[str, _Created] = SharedCalls()
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._tracking.close()
+
+    async def read(self, repository_id: UUID) -> Representation:
+        """Return a record; raises RepositoryNotFound."""
+        row = await self._reads.read(repository_id)
+        if row is None:
+            raise RepositoryNotFound(repository_id)
+        return represent(row)
+
+    async def track(self, reference: RepositoryReference) -> Representation:
+        """Create the record of a repository on GitHub; raises AlreadyTracked.
+
+        Callers who name the same repository at the same time share the work; the record is new
+        to the first of them and tracked already for the others.
+        """
+        created = await self._tracking.join(
+            reference.full_name.lower(), partial(self._track, reference)
+        )
+        if created.claimed:
+            raise AlreadyTracked(created.representation.id, created.full_name)
+        created.claimed = True
+        return created.representation
+
+    async def refresh(self, repository_id: UUID, conditions: Conditions) -> Representation:
+        """Store what GitHub says of a record now, its name included.
+
+        Raises RepositoryNotFound, PreconditionFailed, GoneFromGitHub and NameHeld.
+        """
+        deadline = _now() + DEADLINE
+        record = await self._database.transaction(
+            partial(_get, repository_id=repository_id, conditions=conditions), deadline=deadline
+        )
+        github_id = record.link.github_id
+        try:
+            found = await _in_time(
+                self._github.repository_unless(github_id, record.link.etag), deadline
+            )
+        except NotOnGitHub as error:
+            raise GoneFromGitHub(record.full_name) from error
+
+        async def update(answers: Answers, session: AsyncSession) -> Representation:
+            records = await _lock(session, {github_id, *answers})
+            record = records.get(github_id)
+            if record is None or record.id != repository_id:
+                raise RepositoryNotFound(repository_id)
+            conditions.check(represent(record).etag)
+            record.link.checked_at = datetime.now(UTC)
+            await _apply(session, records, answers)
+            return represent(record)
+
+        answers = {} if found is None else {github_id: found}
+        representation = await self._store(update, answers, deadline)
+        log.info("repository refreshed", id=str(repository_id), github_id=github_id)
+        return representation
+
+    async def untrack(self, repository_id: UUID, conditions: Conditions) -> None:
+        """Delete a record; raises RepositoryNotFound and PreconditionFailed."""
+
+        async def remove(session: AsyncSession) -> None:
+            await _get(session, repository_id=repository_id, conditions=conditions, lock=True)
+            await crud.remove(session=session, repository_id=repository_id)
+
+        await self._database.transaction(remove, deadline=_now() + DEADLINE)
+        log.info("repository untracked", id=str(repository_id))
+
+    async def _track(self, reference: RepositoryReference) -> _Created:
+        deadline = _now() + DEADLINE
+
+        async def refuse_tracked(session: AsyncSession) -> None:
+            name = (reference.owner, reference.repo_name)
+            for holder in await crud.find_by_names(session=session, names=[name]):
+                raise AlreadyTracked(holder.id, holder.full_name)
+
+        await self._database.transaction(refuse_tracked, deadline=deadline)
+        found = await _in_time(
+            self._github.repository(reference.owner, reference.repo_name), deadline
+        )
+
+        async def insert(answers: Answers, session: AsyncSession) -> _Created:
+            records = await _lock(session, answers)
+            if existing := records.get(found.github_id):
+                raise AlreadyTracked(existing.id, existing.full_name)
+            await _apply(session, records, answers)
+            record = Repository(owner=found.owner, repo_name=found.name, stars=found.stars)
+            record.link = GitHubLink(
+                github_id=found.github_id, etag=found.etag, checked_at=datetime.now(UTC)
+            )
+            await crud.add(session=session, repository=record)
+            return _Created(represent(record), record.full_name)
+
+        created = await self._store(insert, {found.github_id: found}, deadline)
+        log.info(
+            "repository tracked",
+            id=str(created.representation.id),
+            repository=created.full_name,
+            github_id=found.github_id,
+            stars=found.stars,
+        )
+        return created
+
+    async def _store(
+        self,
+        write: Callable[[Answers, AsyncSession], Awaitable[T]],
+        answers: Answers,
+        deadline: float,
+    ) -> T:
+        """Return what `write` returns, committed.
+
+        A record that holds a name which GitHub now gives to another repository has a stale name
+        by definition: GitHub is asked about that record too, and both are stored together.
+        """
+        for _ in range(LONGEST_CHAIN):
+            try:
+                return await self._database.transaction(
+                    partial(write, answers), deadline=_time_to_store(deadline)
+                )
+            except IntegrityError:
+                # A name is taken: by a record with a stale name, or by a caller who was faster.
+                holder = await self._database.transaction(
+                    partial(_find_holder, answers=answers), deadline=_time_to_store(deadline)
+                )
+            if holder is None:
+                continue
+            answers = {**answers, holder.link.github_id: await self._ask_holder(holder, deadline)}
+        raise GitHubBadAnswer("GitHub gives one name to several repositories. Try again later.")
+
+    async def _ask_holder(self, holder: Repository, deadline: float) -> GitHubRepository:
+        try:
+            return await _in_time(self._github.repository_by_id(holder.link.github_id), deadline)
+        except NotOnGitHub as error:
+            raise NameHeld(holder.id, holder.full_name) from error
+
+
+async def _get(
+    session: AsyncSession, *, repository_id: UUID, conditions: Conditions, lock: bool = False
+) -> Repository:
+    record = await crud.get(session=session, repository_id=repository_id, lock=lock)
+    if record is None:
+        raise RepositoryNotFound(repository_id)
+    conditions.check(represent(record).etag)
+    return record
+
+
+async def _lock(session: AsyncSession, github_ids: Collection[int]) -> dict[int, Repository]:
+    """Return the records that there are of these repositories, by GitHub's number, locked."""
+    records = await crud.lock_by_github_ids(session=session, github_ids=github_ids)
+    return {record.link.github_id: record for record in records}
+
+
+async def _apply(session: AsyncSession, records: dict[int, Repository], answers: Answers) -> None:
+    """Bring locked records to what GitHub says of them."""
+    said = {
+        record: answers[github_id] for github_id, record in records.items() if github_id in answers
+    }
+    for record, answer in said.items():
+        record.stars = answer.stars
+        record.link.etag = answer.etag
+        record.link.checked_at = datetime.now(UTC)
+    await crud.rename(
+        session=session,
+        names={record: (answer.owner, answer.name) for record, answer in said.items()},
+    )
+
+
+async def _find_holder(session: AsyncSession, *, answers: Answers) -> Repository | None:
+    """Return a record that holds one of the answers' names without being one of them."""
+    names = [(answer.owner, answer.name) for answer in answers.values()]
+    for holder in await crud.find_by_names(session=session, names=names):
+        if holder.link.github_id not in answers:
+            return holder
+    return None
+
+
+async def _in_time(call: Awaitable[T], deadline: float) -> T:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await call
+    except TimeoutError as error:
+        raise GitHubTimeout from error
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _time_to_store(deadline: float) -> float:
+    return max(deadline, _now() + TIME_TO_STORE)

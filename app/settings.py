@@ -1,0 +1,130 @@
+"""The settings: environment variables, or lines of `.env`; `.env.example` explains each."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.errors import SettingsError
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+
+
+def _default_data_dir() -> Path:
+    """Return `.data` in the project, unless root's PostgreSQL could not get there.
+
+    PostgreSQL does not run as root but as `nobody`, who may not pass through a private home.
+    """
+    private = any(not folder.stat().st_mode & 0o001 for folder in PROJECT_DIR.parents)
+    if private and os.name == "posix" and os.geteuid() == 0:
+        return Path("/var/lib/github-repository-tracker")
+    return PROJECT_DIR / ".data"
+
+
+class Settings(BaseSettings):
+    """What the service is told from outside; nonsense is refused when it starts."""
+
+    model_config = SettingsConfigDict(
+        env_file=PROJECT_DIR / ".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    database_url: SecretStr | None = None
+    github_token: SecretStr | None = None
+    github_api_url: str = "https://api.github.com"
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] | None = None
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ("localhost", "127.0.0.1", "[::1]")
+    data_dir: Path = Field(default_factory=_default_data_dir)
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment and `.env`; raise SettingsError with a sentence per bad setting."""
+        try:
+            return cls()
+        except ValidationError as error:
+            prefix = "Value error, "
+            raise SettingsError(
+                "\n".join(
+                    f"{problem['loc'][0]}".upper() + f": {problem['msg'].removeprefix(prefix)}"
+                    for problem in error.errors(include_url=False, include_input=False)
+                )
+            ) from None
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            connection_parameters(url.get_secret_value())
+        return url
+
+    @field_validator("github_token")
+    @classmethod
+    def _fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is None:
+            return None
+        value = token.get_secret_value().strip()
+        if not (value.isascii() and value.isprintable()) or " " in value:
+            raise ValueError("a token is one word of ASCII characters")
+        return SecretStr(value) if value else None
+
+    @field_validator("github_api_url")
+    @classmethod
+    def _is_http_url(cls, url: str) -> str:
+        parts = urlsplit(url.strip())
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+            raise ValueError("give the address of GitHub's API, such as https://api.github.com")
+        if parts.username or parts.password:
+            raise ValueError("give the address without credentials; the token is GITHUB_TOKEN")
+        return url.strip().rstrip("/")
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _ignore_case(cls, value: object) -> object:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        hosts = tuple(host.strip().lower() for host in value.split(",") if host.strip())
+        for host in hosts:
+            if "/" in host or "*" in host.removeprefix("*.").removeprefix("*"):
+                raise ValueError(
+                    f"{host!r} is no host; give names such as localhost, *.example.org or *"
+                )
+        return hosts
+
+    @field_validator("data_dir")
+    @classmethod
+    def _from_the_project(cls, path: Path) -> Path:
+        return (PROJECT_DIR / path.expanduser()).absolute()
+
+
+def connection_parameters(url: str) -> dict[str, Any]:
+    """Return libpq's parameters for a PostgreSQL URL, in any spelling that libpq knows.
+
+    The URL may name a SQLAlchemy driver (`postgresql+asyncpg://`); it does not matter which.
+    Raises ValueError with a sentence that does not repeat the URL, which holds a password.
+    """
+    scheme, separator, rest = url.strip().partition("://")
+    if not separator or scheme.partition("+")[0] not in {"postgres", "postgresql"}:
+        raise ValueError(
+            "give a URL such as postgresql://user:password@host:5432/database "
+            "(only PostgreSQL will do)"
+        )
+    try:
+        return dict(conninfo_to_dict(f"postgresql://{rest}"))
+    except ProgrammingError:
+        raise ValueError(
+            "this is no PostgreSQL URL; it looks like postgresql://user:password@host:5432/database,"
+            " and characters such as @ : / ? # % in a password are percent-encoded"
+        ) from None

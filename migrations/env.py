@@ -1,0 +1,35 @@
+"""Runs the migrations, on the service's own connection or on one to DATABASE_URL."""
+
+from alembic import context
+from sqlalchemy import Connection, create_engine, text
+
+from app.models import Base
+from app.settings import Settings, connection_parameters
+
+# Any number will do, as long as no other program uses it on the same database.
+MIGRATION_LOCK = 7_291_650_814
+
+
+def migrate(connection: Connection) -> None:
+    """Migrate in one transaction, alone: others that start at the same time wait their turn."""
+    context.configure(connection=connection, target_metadata=Base.metadata)
+    with connection.begin():
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        context.run_migrations()
+
+
+def run() -> None:
+    """Use the connection that the caller has, else make one."""
+    connection = context.config.attributes.get("connection")
+    if connection is not None:
+        migrate(connection)
+        return
+    url = Settings.load().database_url
+    if url is None:
+        raise SystemExit("Set DATABASE_URL to the database to migrate.")
+    parameters = connection_parameters(url.get_secret_value())
+    with create_engine("postgresql+psycopg://", connect_args=parameters).connect() as own:
+        migrate(own)
+
+
+run()

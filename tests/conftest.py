@@ -1,0 +1,131 @@
+"""What the tests share: a real PostgreSQL, a stand-in for GitHub, and the service between them."""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import psycopg
+import pytest
+import uvicorn
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from app.database import Database
+from app.embedded import joined
+from app.main import create_app
+from app.settings import Settings
+from tests.support.github import GitHub
+
+Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.fixture(scope="session")
+def reachable_path() -> Iterator[Path]:
+    """A temporary folder that root's PostgreSQL, which runs as another user, can reach too."""
+    path = Path(tempfile.mkdtemp(prefix="tracker-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def postgresql(reachable_path: Path) -> Iterator[str]:
+    """The URL of a PostgreSQL server: that of TEST_DATABASE_URL, else an embedded one."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield url
+        return
+    data = reachable_path / "postgresql"
+    with joined(data) as url:
+        yield url
+    with (data / "supervisor.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # Granted when PostgreSQL has stopped.
+
+
+@pytest.fixture(scope="session")
+def database_url(postgresql: str, worker_id: str) -> Iterator[str]:
+    """A database of this test process alone, with the schema that the migrations make."""
+    name = f"tracker_test_{worker_id}"
+    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute(drop)
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        parameters = conninfo_to_dict(postgresql) | {"dbname": name}
+        url = f"postgresql://?{_query(parameters)}"
+        asyncio.run(_migrate(url))
+        yield url
+        connection.execute(drop)
+
+
+def _query(parameters: dict[str, Any]) -> str:
+    return str(httpx.QueryParams({name: str(value) for name, value in parameters.items()}))
+
+
+async def _migrate(url: str) -> None:
+    database = Database(url)
+    await database.migrate()
+    await database.close()
+
+
+@pytest.fixture
+def rows(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection of the test's own; the tables are empty when the test begins.
+
+    The service reads and writes on several connections at once, which no transaction that is
+    rolled back could hold together.
+    """
+    with psycopg.connect(make_conninfo(database_url), autocommit=True) as connection:
+        connection.execute("TRUNCATE repositories CASCADE")
+        yield connection
+
+
+@pytest.fixture
+async def github() -> AsyncIterator[GitHub]:
+    """The stand-in for GitHub; the test fails if it was sent anything that GitHub would not like."""
+    async with GitHub.serve() as github:
+        yield github
+        assert github.violations == []
+
+
+@pytest.fixture
+def serve(database_url: str, github: GitHub, rows: psycopg.Connection[Any]) -> Serve:
+    """Serve the application on loopback with these settings; yields a client for it."""
+
+    @asynccontextmanager
+    async def serve(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+        defaults = {"database_url": database_url, "github_api_url": github.url, "port": 0}
+        app = create_app(Settings(**{**defaults, **settings}))
+        config = uvicorn.Config(app, port=0, log_config=None, access_log=False)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            assert not serving.done(), "the service did not start"
+            await asyncio.sleep(0)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        # Longer than the service's own deadline, which the tests are to see.
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            yield client
+        server.should_exit = True
+        await serving
+
+    return serve
+
+
+@pytest.fixture
+async def client(serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the service as it comes."""
+    async with serve() as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
