@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from app.errors import PreconditionFailed
 
-_ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+_ETAG = r'(?:W/)?"[\x20\x21\x23-\x7e\x80-\xff]*"'
+_ETAGS = re.compile(_ETAG)
+_LIST = re.compile(rf"[ \t,]*{_ETAG}(?:[ \t]*,[ \t,]*{_ETAG})*[ \t,]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,13 @@ class Conditions:
 
 
 def _matches(condition: str, etag: str, *, weakly: bool) -> bool:
-    """Compare with `*` or a list of ETags; the ETag of a record is always a strong one."""
+    """Compare with `*` or a list of ETags; the ETag of a record is always a strong one.
+
+    What is neither matches nothing.
+    """
     if condition.strip() == "*":
         return True
-    found = (match.group() for match in _ETAG.finditer(condition))
+    if not _LIST.fullmatch(condition):
+        return False
+    found = _ETAGS.findall(condition)
     return etag in ((tag.removeprefix("W/") for tag in found) if weakly else found)

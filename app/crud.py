@@ -16,6 +16,10 @@ from app.models import GitHubLink, Repository
 _RECORDS = select(Repository).join(Repository.link).options(contains_eager(Repository.link))
 
 
+# Any number will do, as long as no other program uses it on the same database.
+_NAMES_LOCK = 7_291_650_815
+
+
 class RepositoryRow(NamedTuple):
     """One row of `repositories`."""
 
@@ -46,7 +50,7 @@ async def get(
     """Return a record, locked until the transaction ends if asked."""
     statement = _RECORDS.where(Repository.id == repository_id)
     if lock:
-        statement = statement.with_for_update(of=Repository)
+        statement = statement.with_for_update()
     return (await session.scalars(statement)).one_or_none()
 
 
@@ -58,7 +62,15 @@ async def lock_by_github_ids(
     They are locked in the order of their ids, so that two such transactions cannot deadlock.
     """
     statement = _RECORDS.where(GitHubLink.github_id.in_(github_ids)).order_by(Repository.id)
-    return (await session.scalars(statement.with_for_update(of=Repository))).all()
+    return (await session.scalars(statement.with_for_update())).all()
+
+
+async def lock_names(*, session: AsyncSession) -> None:
+    """Let no other transaction that takes this lock rename records until this one ends.
+
+    Where records trade names, each transaction would wait for the other's name: a deadlock.
+    """
+    await session.execute(select(func.pg_advisory_xact_lock(_NAMES_LOCK)))
 
 
 async def find_by_names(
@@ -77,21 +89,16 @@ async def add(*, session: AsyncSession, repository: Repository) -> None:
 
 
 async def rename(*, session: AsyncSession, names: Mapping[Repository, tuple[str, str]]) -> None:
-    """Give each record its name (owner, name), even where records trade names.
+    """Give each record its new name (owner, name), even where records trade names.
 
-    The unique index is checked row by row, so where several names change they are all set aside
+    The unique index is checked row by row, so where there are several they are all set aside
     first, for names that GitHub cannot give: no owner is empty.
     """
-    changed = {
-        repository: name
-        for repository, name in names.items()
-        if name != (repository.owner, repository.repo_name)
-    }
-    if len(changed) > 1:
-        for repository in changed:
+    if len(names) > 1:
+        for repository in names:
             repository.owner, repository.repo_name = "", str(repository.id)
         await session.flush()
-    for repository, (owner, name) in changed.items():
+    for repository, (owner, name) in names.items():
         repository.owner, repository.repo_name = owner, name
     await session.flush()
 

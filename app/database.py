@@ -15,8 +15,9 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
+from app.database_url import connection_parameters
 from app.errors import DatabaseUnavailable, StartError
-from app.settings import PROJECT_DIR, connection_parameters
+from app.settings import PROJECT_DIR
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +108,11 @@ class Database:
         connection = await psycopg.AsyncConnection.connect(
             **self._parameters, autocommit=True, prepare_threshold=None
         )
-        backend = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+        try:
+            backend = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+        except BaseException:
+            await connection.close()
+            raise
         _allow_prepared_statements(connection, backend)
         return connection
 

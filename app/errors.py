@@ -140,11 +140,15 @@ class InvalidRequest(Problem):
     slug = "invalid-request"
     title = "Invalid request"
 
+    # A body of 64 KiB has room for thousands of errors; nobody reads so many.
+    most_errors = 20
+
     def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
+        errors = errors[: self.most_errors]
         where = "; ".join(
             f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}" for error in errors
         )
-        super().__init__(where[:1000], members={"errors": list(errors)})
+        super().__init__(where[:1000], members={"errors": errors})
 
 
 class InternalError(Problem):

@@ -5,7 +5,6 @@ from typing import Any
 
 import orjson
 from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -51,23 +50,27 @@ def request_path(scope: Any) -> str:
 def invalid_request(errors: Sequence[Any], *, within: str) -> InvalidRequest:
     """Return the problem for Pydantic's errors in one part of the request: path or body.
 
-    What the client sent is not repeated.
+    What the client sent is not repeated, but for the names of members, and those not at length.
     """
     return InvalidRequest(
         [
-            {"loc": [within, *error["loc"]], "msg": error["msg"], "type": error["type"]}
-            for error in errors
+            {
+                "loc": [within, *(_shortened(part) for part in error["loc"])],
+                "msg": error["msg"],
+                "type": error["type"],
+            }
+            for error in errors[: InvalidRequest.most_errors]
         ]
     )
+
+
+def _shortened(part: str | int) -> str | int:
+    return part[:100] if isinstance(part, str) else part
 
 
 def _problem(request: Request, error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
-    if isinstance(error, RequestValidationError):
-        return InvalidRequest(
-            [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in error.errors()]
-        )
     if isinstance(error, HTTPException) and error.status_code == 404:
         return RouteNotFound()
     if isinstance(error, HTTPException) and error.status_code == 405:

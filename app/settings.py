@@ -1,18 +1,21 @@
 """The settings: environment variables, or lines of `.env`; `.env.example` explains each."""
 
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, Self
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.database_url import connection_parameters
 from app.errors import SettingsError
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+
+
+_API_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", re.IGNORECASE)
+_ALLOWED_HOST = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 
 
 def _default_data_dir() -> Path:
@@ -78,12 +81,13 @@ class Settings(BaseSettings):
     @field_validator("github_api_url")
     @classmethod
     def _is_http_url(cls, url: str) -> str:
-        parts = urlsplit(url.strip())
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
-            raise ValueError("give the address of GitHub's API, such as https://api.github.com")
-        if parts.username or parts.password:
-            raise ValueError("give the address without credentials; the token is GITHUB_TOKEN")
-        return url.strip().rstrip("/")
+        url = url.strip().rstrip("/")
+        if not (_API_URL.fullmatch(url) and _is_url(url)):
+            raise ValueError(
+                "give the address of GitHub's API, such as https://api.github.com; "
+                "a token goes into GITHUB_TOKEN"
+            )
+        return url
 
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
@@ -96,35 +100,25 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         hosts = tuple(host.strip().lower() for host in value.split(",") if host.strip())
-        for host in hosts:
-            if "/" in host or "*" in host.removeprefix("*.").removeprefix("*"):
-                raise ValueError(
-                    f"{host!r} is no host; give names such as localhost, *.example.org or *"
-                )
+        if not hosts or not all(_ALLOWED_HOST.fullmatch(host) for host in hosts):
+            raise ValueError(
+                "give names without ports, separated by commas, such as localhost or "
+                "*.example.org, or * for any"
+            )
         return hosts
 
     @field_validator("data_dir")
     @classmethod
     def _from_the_project(cls, path: Path) -> Path:
-        return (PROJECT_DIR / path.expanduser()).absolute()
+        try:
+            return (PROJECT_DIR / path.expanduser()).absolute()
+        except RuntimeError:
+            raise ValueError(f"the home folder in {path} does not exist") from None
 
 
-def connection_parameters(url: str) -> dict[str, Any]:
-    """Return libpq's parameters for a PostgreSQL URL, in any spelling that libpq knows.
-
-    The URL may name a SQLAlchemy driver (`postgresql+asyncpg://`); it does not matter which.
-    Raises ValueError with a sentence that does not repeat the URL, which holds a password.
-    """
-    scheme, separator, rest = url.strip().partition("://")
-    if not separator or scheme.partition("+")[0] not in {"postgres", "postgresql"}:
-        raise ValueError(
-            "give a URL such as postgresql://user:password@host:5432/database "
-            "(only PostgreSQL will do)"
-        )
+def _is_url(text: str) -> bool:
     try:
-        return dict(conninfo_to_dict(f"postgresql://{rest}"))
-    except ProgrammingError:
-        raise ValueError(
-            "this is no PostgreSQL URL; it looks like postgresql://user:password@host:5432/database,"
-            " and characters such as @ : / ? # % in a password are percent-encoded"
-        ) from None
+        TypeAdapter(HttpUrl).validate_python(text)
+    except ValidationError:
+        return False
+    return True

@@ -3,8 +3,9 @@
 from alembic import context
 from sqlalchemy import Connection, create_engine, text
 
+from app.database_url import connection_parameters
 from app.models import Base
-from app.settings import Settings, connection_parameters
+from app.settings import Settings
 
 # Any number will do, as long as no other program uses it on the same database.
 MIGRATION_LOCK = 7_291_650_814

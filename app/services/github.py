@@ -137,17 +137,16 @@ class GitHub:
 
     def _judge(self, answer: GitHubAnswer, *, conditional: bool) -> GitHubRepository | None:
         now = time.time()
+        if (wait := quota_reset(answer, now=now)) is not None:
+            self._gate.close(wait)
         try:
-            found = interpret(answer, conditional=conditional, authorized=self.authorized, now=now)
+            return interpret(answer, conditional=conditional, authorized=self.authorized, now=now)
         except GitHubError as error:
             if isinstance(error, GitHubRateLimited):
                 self._gate.close(error.retry_after)
             elif answer.status != 404:
                 log.warning("github answered badly", status=answer.status, problem=error.slug)
             raise
-        if (wait := quota_reset(answer, now=now)) is not None:
-            self._gate.close(wait)
-        return found
 
     def _redirect_target(self, url: httpx.URL, answer: GitHubAnswer) -> httpx.URL:
         try:

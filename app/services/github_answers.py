@@ -103,7 +103,7 @@ def quota_reset(answer: GitHubAnswer, *, now: float) -> int | None:
     if reset is None:
         return DEFAULT_WAIT
     # A second more: "it is not clear when in that second the reset occurs" (PyGithub).
-    return _clamp(reset - _date(answer.headers.get("date"), default=now) + 1)
+    return _clamp(reset - _asked_at(answer, now) + 1)
 
 
 def _repository(answer: GitHubAnswer) -> GitHubRepository:
@@ -152,12 +152,11 @@ def _limit_wait(answer: GitHubAnswer, body: _ErrorBody, now: float) -> int | Non
 
 
 def _retry_after(value: str, answer: GitHubAnswer, now: float) -> int:
-    seconds = _number(value)
-    if seconds is None:
-        seconds = _date(value, default=now + DEFAULT_WAIT) - _date(
-            answer.headers.get("date"), default=now
-        )
-    return _clamp(seconds)
+    if (seconds := _number(value)) is not None:
+        return _clamp(seconds)
+    if (until := _date(value)) is not None:
+        return _clamp(until - _asked_at(answer, now))
+    return DEFAULT_WAIT
 
 
 def _clamp(seconds: float) -> int:
@@ -169,11 +168,17 @@ def _number(value: str | None) -> float | None:
     return float(value) if value and re.fullmatch(r"[0-9]{1,18}", value.strip()) else None
 
 
-def _date(value: str | None, *, default: float) -> float:
+def _asked_at(answer: GitHubAnswer, now: float) -> float:
+    """Return the time of the answer by GitHub's own clock, which its other times are told by."""
+    date = _date(answer.headers.get("date"))
+    return now if date is None else date
+
+
+def _date(value: str | None) -> float | None:
     try:
-        return parsedate_to_datetime(value).timestamp() if value else default
+        return parsedate_to_datetime(value).timestamp() if value else None
     except (ValueError, TypeError, OverflowError):
-        return default
+        return None
 
 
 def _error_body(body: bytes) -> _ErrorBody:

@@ -32,6 +32,10 @@ class _Batch:
         self.task: asyncio.Task[None] | None = None
         self.given_up = False
 
+    def waiting(self) -> list[UUID]:
+        """Return the ids that somebody still waits for."""
+        return list({repository_id for repository_id, future in self.reads if not future.done()})
+
     def answer(self, rows: dict[UUID, crud.RepositoryRow]) -> None:
         for repository_id, future in self.reads:
             if not future.done():
@@ -41,6 +45,39 @@ class _Batch:
         for _, future in self.reads:
             if not future.done():
                 future.set_exception(error)
+
+
+class _Lane:
+    """A connection for one SELECT at a time, made when it is needed and again when it is lost."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def select(self, ids: list[UUID]) -> dict[UUID, crud.RepositoryRow]:
+        """Return the rows that exist; a connection that turns out to be dead is replaced."""
+        is_new = self._connection is None
+        try:
+            return await self._select(ids)
+        except UNAVAILABLE:
+            if is_new:
+                raise
+            # PostgreSQL was restarted, or another host leads now.
+            return await self._select(ids)
+
+    async def _select(self, ids: list[UUID]) -> dict[UUID, crud.RepositoryRow]:
+        if self._connection is None:
+            self._connection = await self._database.connect()
+        try:
+            return await crud.read_many(self._connection, ids)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.close()
 
 
 class SharedReads:
@@ -53,8 +90,7 @@ class SharedReads:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._gathering: _Batch | None = None
-        # A free lane is its connection, or None where one has yet to be made.
-        self._free_lanes: list[psycopg.AsyncConnection[Any] | None] = [None] * LANES
+        self._free_lanes = [_Lane(database) for _ in range(LANES)]
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def read(self, repository_id: UUID) -> Row:
@@ -78,34 +114,22 @@ class SharedReads:
         self._tasks.add(batch.task)
         batch.task.add_done_callback(self._tasks.discard)
 
-    async def _select(self, batch: _Batch, lane: psycopg.AsyncConnection[Any] | None) -> None:
-        ids = list({repository_id for repository_id, future in batch.reads if not future.done()})
-        connection = None
+    async def _select(self, batch: _Batch, lane: _Lane) -> None:
         try:
-            connection, rows = await self._read_many(lane, ids)
-            batch.answer(rows)
+            batch.answer(await lane.select(batch.waiting()))
         except UNAVAILABLE as error:
-            log.warning("database unavailable", reason=reason(error))
+            if not batch.given_up:
+                log.warning("database unavailable", reason=reason(error))
             batch.fail(DatabaseUnavailable())
         except Exception as error:  # noqa: BLE001  (each reader raises it)
             batch.fail(error)
         if batch.timer is not None:
             batch.timer.cancel()
-        if not batch.given_up:
-            self._free_lanes.append(connection)
+        if batch.given_up:
+            await lane.close()
+        else:
+            self._free_lanes.append(lane)
             self._begin()
-
-    async def _read_many(
-        self, lane: psycopg.AsyncConnection[Any] | None, ids: list[UUID]
-    ) -> tuple[psycopg.AsyncConnection[Any], dict[UUID, crud.RepositoryRow]]:
-        if lane is not None:
-            try:
-                return lane, await crud.read_many(lane, ids)
-            except UNAVAILABLE:
-                # PostgreSQL was restarted, or another host leads now: ask once more, anew.
-                await lane.close()
-        connection = await self._database.connect()
-        return connection, await crud.read_many(connection, ids)
 
     def _give_up(self, batch: _Batch) -> None:
         """Answer that the database is away, and leave a connection that may never answer."""
@@ -116,12 +140,12 @@ class SharedReads:
             self._gathering = None
         if batch.task is not None:
             batch.task.cancel()
-            self._free_lanes.append(None)
+            self._free_lanes.append(_Lane(self._database))
             self._begin()
 
     async def close(self) -> None:
         """Wait for the SELECTs under way, then close the connections."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in self._free_lanes:
-            if connection is not None:
-                await connection.close()
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        for lane in self._free_lanes:
+            await lane.close()

@@ -1,8 +1,8 @@
 """What the four endpoints do."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
@@ -35,15 +35,12 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# GitHub's answers by its number for the repository.
-Answers = dict[int, GitHubRepository]
-
 # Seconds within which each request has its answer.
 DEADLINE = 5.0
 # Seconds that are left for storing what GitHub said, however late it said it.
 TIME_TO_STORE = 0.4
 # Stale names form a chain only where several repositories were renamed in a row.
-LONGEST_CHAIN = 8
+MOST_ATTEMPTS = 10
 
 
 @dataclass(slots=True)
@@ -53,6 +50,18 @@ class _Created:
     representation: Representation
     full_name: str
     claimed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What GitHub said, by its number for the repository, and whether records may be renamed."""
+
+    answers: Mapping[int, GitHubRepository]
+    may_rename: bool = False
+
+
+class _RenameNeeded(Exception):
+    """The transaction has to begin anew, with the lock on names before all others."""
 
 
 class Tracker:
@@ -110,18 +119,18 @@ class Tracker:
         except NotOnGitHub as error:
             raise GoneFromGitHub(record.full_name) from error
 
-        async def update(answers: Answers, session: AsyncSession) -> Representation:
-            records = await _lock(session, {github_id, *answers})
+        async def update(said: _Said, session: AsyncSession) -> Representation:
+            records = await _lock(session, said, github_id)
             record = records.get(github_id)
             if record is None or record.id != repository_id:
                 raise RepositoryNotFound(repository_id)
             conditions.check(represent(record).etag)
             record.link.checked_at = datetime.now(UTC)
-            await _apply(session, records, answers)
+            await _apply(session, said, records)
             return represent(record)
 
         answers = {} if found is None else {github_id: found}
-        representation = await self._store(update, answers, deadline)
+        representation = await self._store(update, _Said(answers), deadline)
         log.info("repository refreshed", id=str(repository_id), github_id=github_id)
         return representation
 
@@ -148,11 +157,11 @@ class Tracker:
             self._github.repository(reference.owner, reference.repo_name), deadline
         )
 
-        async def insert(answers: Answers, session: AsyncSession) -> _Created:
-            records = await _lock(session, answers)
+        async def insert(said: _Said, session: AsyncSession) -> _Created:
+            records = await _lock(session, said)
             if existing := records.get(found.github_id):
                 raise AlreadyTracked(existing.id, existing.full_name)
-            await _apply(session, records, answers)
+            await _apply(session, said, records)
             record = Repository(owner=found.owner, repo_name=found.name, stars=found.stars)
             record.link = GitHubLink(
                 github_id=found.github_id, etag=found.etag, checked_at=datetime.now(UTC)
@@ -160,7 +169,7 @@ class Tracker:
             await crud.add(session=session, repository=record)
             return _Created(represent(record), record.full_name)
 
-        created = await self._store(insert, {found.github_id: found}, deadline)
+        created = await self._store(insert, _Said({found.github_id: found}), deadline)
         log.info(
             "repository tracked",
             id=str(created.representation.id),
@@ -172,8 +181,8 @@ class Tracker:
 
     async def _store(
         self,
-        write: Callable[[Answers, AsyncSession], Awaitable[T]],
-        answers: Answers,
+        write: Callable[[_Said, AsyncSession], Awaitable[T]],
+        said: _Said,
         deadline: float,
     ) -> T:
         """Return what `write` returns, committed.
@@ -181,19 +190,22 @@ class Tracker:
         A record that holds a name which GitHub now gives to another repository has a stale name
         by definition: GitHub is asked about that record too, and both are stored together.
         """
-        for _ in range(LONGEST_CHAIN):
+        for _ in range(MOST_ATTEMPTS):
             try:
                 return await self._database.transaction(
-                    partial(write, answers), deadline=_time_to_store(deadline)
+                    partial(write, said), deadline=_time_to_store(deadline)
                 )
+            except _RenameNeeded:
+                said = replace(said, may_rename=True)
+                continue
             except IntegrityError:
                 # A name is taken: by a record with a stale name, or by a caller who was faster.
                 holder = await self._database.transaction(
-                    partial(_find_holder, answers=answers), deadline=_time_to_store(deadline)
+                    partial(_find_holder, said), deadline=_time_to_store(deadline)
                 )
-            if holder is None:
-                continue
-            answers = {**answers, holder.link.github_id: await self._ask_holder(holder, deadline)}
+            if holder is not None:
+                answer = await self._ask_holder(holder, deadline)
+                said = _Said({**said.answers, holder.link.github_id: answer}, may_rename=True)
         raise GitHubBadAnswer("GitHub gives one name to several repositories. Try again later.")
 
     async def _ask_holder(self, holder: Repository, deadline: float) -> GitHubRepository:
@@ -213,32 +225,37 @@ async def _get(
     return record
 
 
-async def _lock(session: AsyncSession, github_ids: Collection[int]) -> dict[int, Repository]:
+async def _lock(session: AsyncSession, said: _Said, *more_github_ids: int) -> dict[int, Repository]:
     """Return the records that there are of these repositories, by GitHub's number, locked."""
-    records = await crud.lock_by_github_ids(session=session, github_ids=github_ids)
+    if said.may_rename:
+        await crud.lock_names(session=session)
+    records = await crud.lock_by_github_ids(
+        session=session, github_ids={*said.answers, *more_github_ids}
+    )
     return {record.link.github_id: record for record in records}
 
 
-async def _apply(session: AsyncSession, records: dict[int, Repository], answers: Answers) -> None:
+async def _apply(session: AsyncSession, said: _Said, records: Mapping[int, Repository]) -> None:
     """Bring locked records to what GitHub says of them."""
-    said = {
-        record: answers[github_id] for github_id, record in records.items() if github_id in answers
-    }
-    for record, answer in said.items():
+    names = {}
+    for github_id, answer in said.answers.items():
+        if (record := records.get(github_id)) is None:
+            continue
         record.stars = answer.stars
         record.link.etag = answer.etag
         record.link.checked_at = datetime.now(UTC)
-    await crud.rename(
-        session=session,
-        names={record: (answer.owner, answer.name) for record, answer in said.items()},
-    )
+        if (answer.owner, answer.name) != (record.owner, record.repo_name):
+            names[record] = (answer.owner, answer.name)
+    if names and not said.may_rename:
+        raise _RenameNeeded
+    await crud.rename(session=session, names=names)
 
 
-async def _find_holder(session: AsyncSession, *, answers: Answers) -> Repository | None:
+async def _find_holder(said: _Said, session: AsyncSession) -> Repository | None:
     """Return a record that holds one of the answers' names without being one of them."""
-    names = [(answer.owner, answer.name) for answer in answers.values()]
+    names = [(answer.owner, answer.name) for answer in said.answers.values()]
     for holder in await crud.find_by_names(session=session, names=names):
-        if holder.link.github_id not in answers:
+        if holder.link.github_id not in said.answers:
             return holder
     return None
 
