@@ -1,0 +1,39 @@
+# Needs Python 3.11 or newer and nothing else; another one than python3: make run PYTHON=python3.12
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format lock clean
+
+SETUP = PYTHON='$(PYTHON)' sh scripts/setup.sh
+VENV = .venv/bin/python
+
+# Recipes end with exec where they can: then Ctrl-C ends make without a word about it.
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' Makefile
+
+run: ## Serve the API and its Swagger UI (settings: .env.example)
+	@$(SETUP) requirements.txt
+	@exec $(VENV) -m app
+
+test: ## Run the tests (some of them: make test ARGS='-k etag')
+	@$(SETUP) requirements-dev.txt
+	@exec $(VENV) -m pytest -n auto $(ARGS)
+
+lint: ## Check style, format, types and the direction of imports
+	@$(SETUP) requirements-dev.txt
+	$(VENV) -m ruff check
+	$(VENV) -m ruff format --check
+	$(VENV) -m mypy
+	$(VENV) .venv/bin/lint-imports
+
+format: ## Format the code, and mend what can be mended
+	@$(SETUP) requirements-dev.txt
+	$(VENV) -m ruff check --fix --exit-zero
+	$(VENV) -m ruff format
+
+lock: ## Renew requirements*.txt: the newest versions that pyproject.toml allows
+	@PYTHON='$(PYTHON)' sh scripts/lock.sh
+
+clean: ## Remove .venv and caches (the data in .data stays)
+	rm -rf .venv .*_cache .hypothesis
+	find app main.py migrations scripts tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Sees to it that .venv holds what the given lock names. Where it does, this takes a moment.
+set -eu
+cd "$(dirname "$0")/.."
+
+if [ -z "${PYTHON:-}" ] && .venv/bin/python -I scripts/setup.py --check "$1" 2>/dev/null; then
+    exit 0
+fi
+python=$(sh scripts/find-python.sh)
+exec "$python" -I scripts/setup.py "$1"
