@@ -10,7 +10,11 @@ from app.routing import LeanRoute
 from app.schemas import Repository, RepositoryReference, Representation
 from app.services.tracker import Tracker
 
-router = APIRouter(route_class=LeanRoute, tags=["repositories"])
+router = APIRouter(
+    route_class=LeanRoute,
+    tags=["repositories"],
+    generate_unique_id_function=lambda route: route.name,
+)
 
 RECORD = "/repos/{repository_id}"
 

@@ -1,6 +1,7 @@
 """PostgreSQL: connections, transactions that end in time, and the schema brought up to date."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, func, select
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -44,8 +45,14 @@ UNAVAILABLE = (
     OSError,
 )
 
-# Waiting does not mend these: wrong password, no such database, no such user.
-HOPELESS_AT_START = ("28P01", "28000", "3D000")
+# Waiting does not mend these. A connection that is refused has no SQLSTATE in libpq, so the words
+# have to do; where the server speaks another language it is asked until patience ends.
+HOPELESS = re.compile(
+    r"password authentication failed|no password supplied|does not exist|no pg_hba.conf entry"
+)
+
+# Any number will do, as long as no other program uses it on the same database.
+MIGRATION_LOCK = 7_291_650_814
 
 
 class Database:
@@ -128,8 +135,7 @@ class Database:
                     await connection.run_sync(_upgrade)
                     return
             except UNAVAILABLE as error:
-                hopeless = getattr(getattr(error, "orig", error), "sqlstate", None)
-                if hopeless in HOPELESS_AT_START or time.monotonic() > patience_ends:
+                if HOPELESS.search(str(error)) or time.monotonic() > patience_ends:
                     raise StartError(
                         f"PostgreSQL cannot be used: {reason(error)}. Check DATABASE_URL."
                     ) from error
@@ -153,9 +159,12 @@ def reason(error: BaseException) -> str:
 
 
 def _upgrade(connection: Connection) -> None:
+    # Before Alembic begins: what it keeps in its modules is not for two migrations at once.
+    connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
     config = Config(toml_file=PROJECT_DIR / "pyproject.toml")
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    connection.commit()
 
 
 def _prepare_unless_pooled(dbapi_connection: Any, _record: object) -> None:

@@ -1,7 +1,9 @@
 """The log: text for people on a terminal, JSON for machines, one line per event, on stderr."""
 
+import json
 import logging
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Literal
 
@@ -62,11 +64,22 @@ def _configure_libraries(
 
 
 def _console() -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _encode]
+    # A prettier traceback would show the values of variables, and some of them are secrets.
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    return [renderer, _encode]
 
 
 def _json() -> list[Processor]:
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(orjson.dumps)]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
+
+
+def _to_json(event: Any, default: Callable[[Any], Any]) -> bytes:
+    try:
+        return orjson.dumps(event, default=default)
+    except TypeError:  # Half a surrogate pair, or an integer of more than 64 bits.
+        return json.dumps(event, default=default).encode()
 
 
 def _decode(_logger: Any, _name: str, line: Any) -> str:

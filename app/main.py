@@ -50,7 +50,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         swagger_ui_oauth2_redirect_url=None,
-        generate_unique_id_function=lambda route: route.name,
         telemetry={"tracing": False, "metrics": False},
     )
     app.add_middleware(Edge, allowed_hosts=settings.allowed_hosts)

@@ -6,6 +6,7 @@ from random import getrandbits
 from time import perf_counter
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import HostNotAllowed, InternalError, StartError
@@ -13,6 +14,9 @@ from app.logs import request_id
 from app.problems import problem_response, request_path
 
 log = structlog.get_logger(__name__)
+
+# For the log only, as nginx has it: there is nobody to send an answer to.
+CLIENT_WENT_AWAY = 499
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
@@ -66,6 +70,8 @@ class Edge:
             else:
                 response = problem_response(HostNotAllowed(), request_path(scope))
                 await response(scope, receive, send_with_id)
+        except ClientDisconnect:
+            status = CLIENT_WENT_AWAY
         except Exception:
             log.exception("unforeseen error")
             if status:

@@ -1,21 +1,17 @@
 """Runs the migrations, on the service's own connection or on one to DATABASE_URL."""
 
 from alembic import context
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine
 
 from app.database_url import connection_parameters
 from app.models import Base
 from app.settings import Settings
 
-# Any number will do, as long as no other program uses it on the same database.
-MIGRATION_LOCK = 7_291_650_814
-
 
 def migrate(connection: Connection) -> None:
-    """Migrate in one transaction, alone: others that start at the same time wait their turn."""
+    """Migrate in one transaction: that of the connection, or one that is committed here."""
     context.configure(connection=connection, target_metadata=Base.metadata)
-    with connection.begin():
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+    with context.begin_transaction():
         context.run_migrations()
 
 

@@ -87,7 +87,7 @@ def rows(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture
 async def github() -> AsyncIterator[GitHub]:
-    """The stand-in for GitHub; the test fails if it was sent anything that GitHub would not like."""
+    """The stand-in for GitHub; a test fails if it was sent what GitHub would not like."""
     async with GitHub.serve() as github:
         yield github
         assert github.violations == []
@@ -109,10 +109,12 @@ def serve(database_url: str, github: GitHub, rows: psycopg.Connection[Any]) -> S
             await asyncio.sleep(0)
         port = server.servers[0].sockets[0].getsockname()[1]
         # Longer than the service's own deadline, which the tests are to see.
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
-            yield client
-        server.should_exit = True
-        await serving
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            await serving
 
     return serve
 

@@ -128,25 +128,41 @@ class GitHub:
 
     async def _follow(self, path: str, etag: str | None) -> GitHubRepository | None:
         url = self._api_url.join(f"{self._api_url.path.rstrip('/')}/{path}")
-        for _ in range(1 + MOST_REDIRECTS):
-            answer = await self._ask(url, etag)
-            if answer.status not in REDIRECTS:
+        retries, redirects = 1, 0
+        while True:
+            # The gate may have closed while this call waited for its slot.
+            self._gate.check()
+            answer = await self._get(url, etag)
+            if retries > 0 and (answer is None or _is_worth_a_retry(answer)):
+                retries -= 1
+            elif answer is None:
+                raise GitHubUnavailable
+            elif answer.status not in REDIRECTS:
                 return self._judge(answer, conditional=etag is not None)
-            url = self._redirect_target(url, answer)
-        raise GitHubBadAnswer("GitHub redirects this repository in circles. Try again later.")
+            elif redirects < MOST_REDIRECTS:
+                redirects += 1
+                url = self._redirect_target(url, answer)
+            else:
+                raise GitHubBadAnswer("GitHub redirects this repository in circles.")
 
     def _judge(self, answer: GitHubAnswer, *, conditional: bool) -> GitHubRepository | None:
         now = time.time()
-        if (wait := quota_reset(answer, now=now)) is not None:
-            self._gate.close(wait)
         try:
-            return interpret(answer, conditional=conditional, authorized=self.authorized, now=now)
+            found = interpret(answer, conditional=conditional, authorized=self.authorized, now=now)
+        except GitHubRateLimited as error:
+            self._gate.close(error.retry_after)
+            raise
         except GitHubError as error:
-            if isinstance(error, GitHubRateLimited):
-                self._gate.close(error.retry_after)
-            elif answer.status != 404:
+            self._mind_the_quota(answer, now)
+            if answer.status != 404:
                 log.warning("github answered badly", status=answer.status, problem=error.slug)
             raise
+        self._mind_the_quota(answer, now)
+        return found
+
+    def _mind_the_quota(self, answer: GitHubAnswer, now: float) -> None:
+        if (wait := quota_reset(answer, now=now)) is not None:
+            self._gate.close(wait)
 
     def _redirect_target(self, url: httpx.URL, answer: GitHubAnswer) -> httpx.URL:
         try:
@@ -162,27 +178,8 @@ class GitHub:
             )
         return target
 
-    async def _ask(self, url: httpx.URL, etag: str | None) -> GitHubAnswer:
-        """Return GitHub's answer, the second one where the first was a passing failure."""
-        # The gate may have closed while this call waited for its slot.
-        self._gate.check()
-        try:
-            answer = await self._get(url, etag)
-            if answer.status not in WORTH_A_RETRY or "retry-after" in answer.headers:
-                return answer
-        except httpx.TimeoutException:
-            raise
-        except httpx.TransportError as error:
-            log.info("github call failed, trying again", error=type(error).__name__)
-        try:
-            return await self._get(url, etag)
-        except httpx.TimeoutException:
-            raise
-        except httpx.TransportError as error:
-            log.warning("github cannot be reached", error=type(error).__name__)
-            raise GitHubUnavailable from error
-
-    async def _get(self, url: httpx.URL, etag: str | None) -> GitHubAnswer:
+    async def _get(self, url: httpx.URL, etag: str | None) -> GitHubAnswer | None:
+        """Return GitHub's answer, or None where the connection failed."""
         started = time.perf_counter()
         status: int | str = "failed"
         quota = None
@@ -198,6 +195,11 @@ class GitHub:
                 )
         except httpx.DecodingError as error:
             raise GitHubBadAnswer("GitHub's answer cannot be decoded. Try again later.") from error
+        except httpx.TimeoutException:
+            raise
+        except httpx.TransportError as error:
+            log.warning("github connection failed", error=type(error).__name__)
+            return None
         finally:
             log.info(
                 "github call",
@@ -212,6 +214,10 @@ def _known(found: GitHubRepository | None) -> GitHubRepository:
     if found is None:
         raise GitHubBadAnswer("GitHub answered 'unchanged' to nothing. Try again later.")
     return found
+
+
+def _is_worth_a_retry(answer: GitHubAnswer) -> bool:
+    return answer.status in WORTH_A_RETRY and "retry-after" not in answer.headers
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -123,7 +123,7 @@ def _refusal(answer: GitHubAnswer, *, authorized: bool, now: float) -> Exception
     wait = _limit_wait(answer, body, now)
     if wait is not None:
         return GitHubRateLimited(wait, authorized=authorized)
-    if body.block is not None or answer.status == 451:
+    if isinstance(body.block, dict) or answer.status == 451:
         reason = body.block.get("reason") if isinstance(body.block, dict) else None
         because = f" ({reason})" if isinstance(reason, str) and reason.isalnum() else ""
         return NotOnGitHub(f"GitHub has taken this repository down{because}.")

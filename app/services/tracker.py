@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 # Seconds within which each request has its answer.
 DEADLINE = 5.0
-# Seconds that are left for storing what GitHub said, however late it said it.
+# Seconds that the database has at the end of a request, however late GitHub answered.
 TIME_TO_STORE = 0.4
 # Stale names form a chain only where several repositories were renamed in a row.
 MOST_ATTEMPTS = 10
@@ -109,7 +109,8 @@ class Tracker:
         """
         deadline = _now() + DEADLINE
         record = await self._database.transaction(
-            partial(_get, repository_id=repository_id, conditions=conditions), deadline=deadline
+            partial(_get, repository_id=repository_id, conditions=conditions),
+            deadline=deadline - TIME_TO_STORE,
         )
         github_id = record.link.github_id
         try:
@@ -141,7 +142,7 @@ class Tracker:
             await _get(session, repository_id=repository_id, conditions=conditions, lock=True)
             await crud.remove(session=session, repository_id=repository_id)
 
-        await self._database.transaction(remove, deadline=_now() + DEADLINE)
+        await self._database.transaction(remove, deadline=_now() + DEADLINE - TIME_TO_STORE)
         log.info("repository untracked", id=str(repository_id))
 
     async def _track(self, reference: RepositoryReference) -> _Created:
@@ -152,7 +153,7 @@ class Tracker:
             for holder in await crud.find_by_names(session=session, names=[name]):
                 raise AlreadyTracked(holder.id, holder.full_name)
 
-        await self._database.transaction(refuse_tracked, deadline=deadline)
+        await self._database.transaction(refuse_tracked, deadline=deadline - TIME_TO_STORE)
         found = await _in_time(
             self._github.repository(reference.owner, reference.repo_name), deadline
         )

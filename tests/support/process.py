@@ -26,7 +26,7 @@ class GitHubProcess:
         """Ask for the count of calls and the violations."""
         return self._control(None)
 
-    def order(self, **orders: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    def order(self, **orders: Any) -> dict[str, Any]:
         """Change its world, for example `order(stars={"owner/name": 5}, latency=0.1)`."""
         return self._control(json.dumps(orders).encode())
 
@@ -42,7 +42,7 @@ def github_process(*arguments: str) -> Iterator[GitHubProcess]:
     """Run the stand-in with these arguments (`--index PATH`, `--generate`, …)."""
     command = [sys.executable, "-m", f"{PACKAGE}.github", *arguments]
     top = Path(__file__).parents[PACKAGE.count(".") + 1]
-    with subprocess.Popen(command, cwd=top, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with subprocess.Popen(command, cwd=top, stdout=subprocess.PIPE, text=True) as process:
         try:
             url = process.stdout.readline().strip() if process.stdout else ""
             if not url:

@@ -15,19 +15,55 @@ from pathlib import Path
 HOUR = 3600
 CREATED = "2011-01-26T19:01:12Z"
 GENERATED = re.compile(r"[a-z0-9_-]{1,39}/(?!\.{1,2}$)[a-z0-9._-]{1,100}")
-OWNER_PATHS = (
-    "followers following{/other_user} gists{/gist_id} starred{/owner}{/repo} subscriptions orgs "
-    "repos events{/privacy} received_events"
-).split()
-REPOSITORY_PATHS = (
-    "forks keys{/key_id} collaborators{/collaborator} teams hooks issues/events{/number} events "
-    "assignees{/user} branches{/branch} tags git/blobs{/sha} git/tags{/sha} git/refs{/sha} "
-    "git/trees{/sha} statuses/{sha} languages stargazers contributors subscribers subscription "
-    "commits{/sha} git/commits{/sha} comments{/number} issues/comments{/number} contents/{+path} "
-    "compare/{base}...{head} merges {archive_format}{/ref} downloads issues{/number} "
-    "pulls{/number} milestones{/number} notifications{?since,all,participating} labels{/name} "
-    "releases{/id} deployments"
-).split()
+OWNER_PATHS = [
+    "followers",
+    "following{/other_user}",
+    "gists{/gist_id}",
+    "starred{/owner}{/repo}",
+    "subscriptions",
+    "orgs",
+    "repos",
+    "events{/privacy}",
+    "received_events",
+]
+REPOSITORY_PATHS = [
+    "forks",
+    "keys{/key_id}",
+    "collaborators{/collaborator}",
+    "teams",
+    "hooks",
+    "issues/events{/number}",
+    "events",
+    "assignees{/user}",
+    "branches{/branch}",
+    "tags",
+    "git/blobs{/sha}",
+    "git/tags{/sha}",
+    "git/refs{/sha}",
+    "git/trees{/sha}",
+    "statuses/{sha}",
+    "languages",
+    "stargazers",
+    "contributors",
+    "subscribers",
+    "subscription",
+    "commits{/sha}",
+    "git/commits{/sha}",
+    "comments{/number}",
+    "issues/comments{/number}",
+    "contents/{+path}",
+    "compare/{base}...{head}",
+    "merges",
+    "{archive_format}{/ref}",
+    "downloads",
+    "issues{/number}",
+    "pulls{/number}",
+    "milestones{/number}",
+    "notifications{?since,all,participating}",
+    "labels{/name}",
+    "releases{/id}",
+    "deployments",
+]
 
 
 @dataclass

@@ -1,0 +1,202 @@
+"""The application as it is started, by each of its names."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2 as httpx
+import pytest
+
+import app.main
+from app.errors import SettingsError
+from app.main import create_app
+from app.settings import PROJECT_DIR, Settings
+from tests.conftest import Serve
+from tests.support.github import GitHub
+from tests.test_database import new_database
+
+PATIENCE = 15
+AS_MODULE = ("-m", "app")
+COMMANDS = {
+    "python -m app": AS_MODULE,
+    "uvicorn main:app": ("-m", "uvicorn", "main:app", "--port", "0"),
+    "uvicorn app.main:app": ("-m", "uvicorn", "app.main:app", "--port", "0"),
+}
+# Each setting as it is by default, so that nobody's .env has a say. A blank token is none.
+DEFAULTS = {
+    "GITHUB_TOKEN": " ",
+    "GITHUB_API_URL": "http://127.0.0.1:9",
+    "HOST": "127.0.0.1",
+    "PORT": "0",
+    "WORKERS": "1",
+    "LOG_LEVEL": "info",
+    "LOG_FORMAT": "json",
+    "ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
+}
+
+commands = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+
+
+class Service:
+    """The service as a process of its own."""
+
+    def __init__(self, command: tuple[str, ...], settings: dict[str, str]) -> None:
+        self.log: list[str] = []
+        self.url = ""
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=PROJECT_DIR,
+            env=environment(**settings),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._serves_or_ended = threading.Event()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    @property
+    def port(self) -> int:
+        """The port on which it listens."""
+        return urlsplit(self.url).port or 0
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            for line in stream:
+                self.log.append(line)
+                if found := re.search(r"running on (http://127\.0\.0\.1:\d+)", line):
+                    self.url = found[1]
+                    self._serves_or_ended.set()
+        self._serves_or_ended.set()
+
+    def wait_until_it_serves(self) -> None:
+        """Wait until its log says where it listens."""
+        self._serves_or_ended.wait(PATIENCE)
+        assert self.url, "".join(self.log)
+
+    def stop(self) -> int:
+        """Return the exit status; the log is then complete."""
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return self.process.returncode
+
+
+@contextmanager
+def running(*command: str, **settings: str) -> Iterator[Service]:
+    """Run the service with these settings while inside."""
+    service = Service(command or AS_MODULE, settings)
+    try:
+        service.wait_until_it_serves()
+        yield service
+    finally:
+        service.stop()
+
+
+def environment(**settings: str) -> dict[str, str]:
+    return {**os.environ, **DEFAULTS, **settings}
+
+
+def ran(*command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Return how a program ended, for example a service that could not start."""
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=PROJECT_DIR,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@commands
+def test_the_service_serves_and_ends_when_told(command: tuple[str, ...], postgresql: str) -> None:
+    with new_database(postgresql) as url, running(*command, DATABASE_URL=url) as service:
+        assert httpx.get(f"{service.url}/openapi.json").status_code == 200
+        assert service.stop() in {0, -signal.SIGTERM}
+
+
+def test_the_service_follows_githubs_address_and_token(postgresql: str) -> None:
+    token = "ghp_of-a-test"  # noqa: S105
+    with GitHub.in_thread(prefix="/api/v3") as github, new_database(postgresql) as url:
+        github.token = token
+        github.add("fastapi", "fastapi", stars=3)
+        settings = {"GITHUB_API_URL": github.url, "GITHUB_TOKEN": token}
+        with running(DATABASE_URL=url, **settings) as service:
+            reference = {"owner": "fastapi", "repo_name": "fastapi"}
+            answer = httpx.post(f"{service.url}/repos", json=reference)
+        assert (answer.status_code, github.violations) == (201, [])
+
+
+def test_nonsense_ends_the_command_with_a_sentence_and_no_traceback() -> None:
+    ended = ran(*AS_MODULE, PORT="http", DATABASE_URL="mysql://h/d")
+    assert ended.returncode == 1
+    assert [line.partition(":")[0] for line in ended.stderr.splitlines()] == [
+        "DATABASE_URL",
+        "PORT",
+    ]
+
+
+def test_nonsense_ends_uvicorn_with_a_sentence() -> None:
+    ended = ran(*COMMANDS["uvicorn main:app"], DATABASE_URL="mysql://h/d")
+    assert ended.returncode != 0
+    assert "DATABASE_URL: give a URL" in ended.stderr.splitlines()[-1]
+
+
+@commands
+def test_a_database_that_does_not_exist_ends_the_service_with_a_sentence(
+    command: tuple[str, ...], postgresql: str
+) -> None:
+    """Waiting would not help, and a traceback neither."""
+    with new_database(postgresql) as url:
+        pass
+    ended = ran(*command, DATABASE_URL=url)
+    assert ended.returncode != 0
+    assert "does not exist. Check DATABASE_URL." in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_importing_the_application_reads_no_settings() -> None:
+    ended = ran("-c", "import app.main", DATABASE_URL="mysql://h/d")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_application_has_the_name_of_the_brief() -> None:
+    program = "import fastapi, main; assert isinstance(main.app, fastapi.FastAPI)"
+    ended = ran("-c", program)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_module_has_nothing_else_that_is_made_on_demand() -> None:
+    with pytest.raises(AttributeError, match="application"):
+        _ = app.main.application
+
+
+def test_building_the_application_with_nonsense_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "http")
+    with pytest.raises(SettingsError):
+        create_app()
+
+
+def test_building_the_application_opens_nothing(tmp_path: Path) -> None:
+    create_app(Settings(data_dir=tmp_path / "data"))
+    assert not (tmp_path / "data").exists()
+
+
+async def test_two_applications_share_nothing(serve: Serve) -> None:
+    async with serve(allowed_hosts=("one.test",)) as one, serve(allowed_hosts=("two.test",)) as two:
+        answers = [
+            await client.get("/docs", headers={"Host": host})
+            for client in (one, two)
+            for host in ("one.test", "two.test")
+        ]
+    assert [answer.status_code for answer in answers] == [200, 400, 400, 200]

@@ -1,0 +1,182 @@
+"""What is served under which path, and how a body is taken in."""
+
+import json
+import socket
+from collections.abc import Iterator
+
+import httpx2 as httpx
+import pytest
+
+from tests.test_database import new_database
+from tests.test_main import Service, running
+
+RECORD = "/repos/5f0c8a4e-7d3b-4c55-9a51-0f5d3f0e6b7a"
+ALLOWED = {"/repos": "POST", RECORD: "DELETE, GET, PUT", "/repos/1": "DELETE, GET, PUT"}
+DOCUMENTATION = ["/docs", "/redoc", "/openapi.json"]
+NOTHING_BUT_WHITE_SPACE = b" " * 50_000
+
+
+@pytest.fixture(scope="module")
+def service(postgresql: str) -> Iterator[Service]:
+    with new_database(postgresql) as url, running(DATABASE_URL=url) as service:
+        yield service
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url) as client:
+        yield client
+
+
+def kind(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["type"].removeprefix("/problems/")
+
+
+@pytest.mark.parametrize("path", DOCUMENTATION)
+def test_the_documentation_is_served(client: httpx.Client, path: str) -> None:
+    assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_the_documentation_is_a_page(client: httpx.Client, path: str) -> None:
+    assert client.get(path).headers["content-type"] == "text/html; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/repos/",
+        f"{RECORD}/",
+        f"{RECORD}/stars",
+        "/repos//",
+        "//repos",
+        "/Repos",
+        "/repo",
+        "/health",
+        "/docs/",
+        "/docs/oauth2-redirect",
+        "/%00",
+        "/%FF",
+        "/problems/invalid-request",
+    ],
+)
+def test_an_unknown_path_is_404(service: Service, path: str) -> None:
+    assert kind(httpx.get(service.url + path)) == (404, "route-not-found")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_an_unknown_path_is_404_for_every_method(client: httpx.Client, method: str) -> None:
+    assert kind(client.request(method, "/nowhere")) == (404, "route-not-found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *((method, "/repos") for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")),
+        *((method, RECORD) for method in ("POST", "PATCH", "OPTIONS", "TRACE")),
+        ("POST", "/repos/1"),
+    ],
+)
+def test_another_method_is_405_with_all_that_are_allowed(
+    client: httpx.Client, method: str, path: str
+) -> None:
+    response = client.request(method, path)
+    assert kind(response) == (405, "method-not-allowed")
+    assert response.headers["allow"] == ALLOWED[path]
+
+
+@pytest.mark.parametrize("path", DOCUMENTATION)
+def test_the_documentation_can_only_be_read(client: httpx.Client, path: str) -> None:
+    response = client.post(path)
+    assert kind(response) == (405, "method-not-allowed")
+    assert response.headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/repos", RECORD])
+def test_a_head_is_405_like_every_method_that_is_not_one_of_the_four(
+    client: httpx.Client, path: str
+) -> None:
+    response = client.head(path)
+    assert (response.status_code, response.headers["allow"]) == (405, ALLOWED[path])
+
+
+def test_the_answer_to_a_head_has_no_body(service: Service) -> None:
+    request = f"HEAD {RECORD} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
+        connection.sendall(request.encode())
+        with connection.makefile("rb") as stream:
+            assert stream.read().endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "instance"),
+    [
+        ("/nowhere", "/nowhere"),
+        ("/nowhere?owner=fastapi", "/nowhere"),
+        ("/no%20where", "/no%20where"),
+        ("/n%C3%B6where", "/n%C3%B6where"),
+        ("/%3Cscript%3E", "/%3Cscript%3E"),
+    ],
+)
+def test_a_problem_names_the_path_as_it_was_sent(
+    client: httpx.Client, path: str, instance: str
+) -> None:
+    assert client.get(path).json()["instance"] == instance
+
+
+def test_a_query_changes_nothing(client: httpx.Client) -> None:
+    assert kind(client.get(RECORD, params={"owner": "a"})) == (404, "repository-not-found")
+
+
+def test_a_message_for_the_path_does_not_repeat_what_was_sent(client: httpx.Client) -> None:
+    body = client.get("/repos/something-else").json()
+    assert "something-else" not in json.dumps({**body, "instance": ""})
+
+
+def test_a_message_for_a_name_does_not_repeat_what_was_sent(client: httpx.Client) -> None:
+    reference = {"owner": "some/thing", "repo_name": "else?"}
+    assert "thing" not in client.post("/repos", json=reference).text
+
+
+def test_a_connection_lives_on_after_a_body_that_nobody_read(service: Service) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
+        head = "POST /repos HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+        length = f"Content-Length: {len(NOTHING_BUT_WHITE_SPACE)}\r\n\r\n"
+        connection.sendall((head + length).encode() + NOTHING_BUT_WHITE_SPACE)
+        connection.sendall(b"GET /docs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        with connection.makefile("rb") as stream:
+            answers = stream.read()
+    assert answers.startswith(b"HTTP/1.1 415 ")
+    assert b"HTTP/1.1 200 " in answers
+
+
+def test_a_connection_ends_after_a_body_that_is_too_large(client: httpx.Client) -> None:
+    headers = {"Content-Type": "application/json"}
+    response = client.post("/repos", content=NOTHING_BUT_WHITE_SPACE * 2, headers=headers)
+    assert (response.status_code, response.headers["connection"]) == (413, "close")
+
+
+def test_a_client_that_asks_first_is_not_told_to_send_too_large_a_body(service: Service) -> None:
+    head = (
+        "POST /repos HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        "Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_that_comes_byte_by_byte_is_put_together(service: Service) -> None:
+    body = b'{"owner": "a/b", "repo_name": "c"}'
+    head = (
+        "POST /repos HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
+        connection.sendall(head.encode())
+        for byte in body:
+            connection.sendall(b"1\r\n%c\r\n" % byte)
+        connection.sendall(b"0\r\n\r\n")
+        with connection.makefile("rb") as stream:
+            assert b'"github_owner"' in stream.read()

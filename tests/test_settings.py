@@ -1,0 +1,360 @@
+"""The settings: what each spelling means, and that nonsense is refused without telling secrets."""
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.database_url import connection_parameters
+from app.errors import SettingsError
+from app.settings import PROJECT_DIR, Settings
+
+ENV_EXAMPLE = PROJECT_DIR / ".env.example"
+SECRET = "hunter2"  # noqa: S105 - the one that no message may repeat
+
+# A DATABASE_URL and what PostgreSQL's library is told.
+DATABASE_URLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "the brief's": (
+        "postgresql://postgres:postgres@db:5432/githubdb",
+        {
+            "user": "postgres",
+            "password": "postgres",
+            "host": "db",
+            "port": "5432",
+            "dbname": "githubdb",
+        },
+    ),
+    "postgres": (
+        "postgres://u:p@h:5432/d",
+        {"user": "u", "password": "p", "host": "h", "port": "5432", "dbname": "d"},
+    ),
+    "asyncpg": (
+        "postgresql+asyncpg://u:p@h/d",
+        {"user": "u", "password": "p", "host": "h", "dbname": "d"},
+    ),
+    "psycopg2": ("postgresql+psycopg2://u@h/d", {"user": "u", "host": "h", "dbname": "d"}),
+    "postgres with a driver": (
+        "postgres+psycopg://u@h/d",
+        {"user": "u", "host": "h", "dbname": "d"},
+    ),
+    "white space around": ("  postgresql://u@h/d\n", {"user": "u", "host": "h", "dbname": "d"}),
+    "no user": ("postgresql://h/d", {"host": "h", "dbname": "d"}),
+    "nothing": ("postgresql://", {}),
+    "several hosts": (
+        "postgresql://u:p@one:5432,two:5433,three/d?target_session_attrs=read-write",
+        {
+            "user": "u",
+            "password": "p",
+            "host": "one,two,three",
+            "port": "5432,5433,",
+            "dbname": "d",
+            "target_session_attrs": "read-write",
+        },
+    ),
+    "several drivers' hosts": (
+        "postgresql+asyncpg://u@one,two/d",
+        {"user": "u", "host": "one,two", "port": ",", "dbname": "d"},
+    ),
+    "sslmode": (
+        "postgresql://u@h/d?sslmode=verify-full&sslrootcert=%2Fetc%2Fca.pem",
+        {
+            "user": "u",
+            "host": "h",
+            "dbname": "d",
+            "sslmode": "verify-full",
+            "sslrootcert": "/etc/ca.pem",
+        },
+    ),
+    "ssl=true": ("postgresql://h/d?ssl=true", {"host": "h", "dbname": "d", "sslmode": "require"}),
+    "Unix socket": (
+        "postgresql://u@/d?host=/var/run/postgresql",
+        {"user": "u", "dbname": "d", "host": "/var/run/postgresql"},
+    ),
+    "Unix socket as host": (
+        "postgresql://u@%2Fvar%2Frun%2Fpostgresql/d",
+        {"user": "u", "dbname": "d", "host": "/var/run/postgresql"},
+    ),
+    "IPv6": (
+        "postgresql://u@[::1]:5433/d",
+        {"user": "u", "host": "::1", "port": "5433", "dbname": "d"},
+    ),
+    "encoded password": (
+        "postgresql://u:%40%3A%2F%3F%23%25%20%C3%A4@h/d",
+        {"user": "u", "password": "@:/?#% ä", "host": "h", "dbname": "d"},
+    ),
+    "password with marks": (
+        "postgresql://u:a#b+c&d=e!@h/d",
+        {"user": "u", "password": "a#b+c&d=e!", "host": "h", "dbname": "d"},
+    ),
+    "encoded user and database": (
+        "postgresql://first%40last@h/my%20db",
+        {"user": "first@last", "host": "h", "dbname": "my db"},
+    ),
+    "other parameters": (
+        "postgresql://h/d?connect_timeout=10&application_name=mine",
+        {"host": "h", "dbname": "d", "connect_timeout": "10", "application_name": "mine"},
+    ),
+}
+
+# Nonsense, by setting; no message may repeat it where it holds SECRET.
+NONSENSE = {
+    "another database": ("DATABASE_URL", f"mysql://u:{SECRET}@h/d"),
+    "SQLite": ("DATABASE_URL", "sqlite:///tracker.db"),
+    "another scheme that begins alike": ("DATABASE_URL", f"postgresqlx://u:{SECRET}@h/d"),
+    "no URL": ("DATABASE_URL", f"host=h user=u password={SECRET}"),
+    "a JDBC URL": ("DATABASE_URL", f"jdbc:postgresql://h/d?user=u&password={SECRET}"),
+    "a bare password": ("DATABASE_URL", SECRET),
+    "white space for a URL": ("DATABASE_URL", "   "),
+    "an at sign in a password": ("DATABASE_URL", f"postgresql://u:at@{SECRET}@h/d"),
+    "a slash in a password": ("DATABASE_URL", f"postgresql://u:{SECRET}/slash@h/d"),
+    "a percent sign in a password": ("DATABASE_URL", f"postgresql://u:{SECRET}%zz@h/d"),
+    "a NUL in a password": ("DATABASE_URL", f"postgresql://u:{SECRET}%00@h/d"),
+    "a port that is no number": ("DATABASE_URL", f"postgresql://u:{SECRET}@h:port/d"),
+    "a port that is too high": ("DATABASE_URL", f"postgresql://u:{SECRET}@h:65536/d"),
+    "an unknown parameter": ("DATABASE_URL", f"postgresql://u:{SECRET}@h/d?pool=9"),
+    "an unknown sslmode": ("DATABASE_URL", f"postgresql://u:{SECRET}@h/d?sslmode=yes"),
+    "a timeout that is no number": (
+        "DATABASE_URL",
+        f"postgresql://u:{SECRET}@h/d?connect_timeout=x",
+    ),
+    "half an IPv6 address": ("DATABASE_URL", f"postgresql://u:{SECRET}@[::1/d"),
+    "a token of two words": ("GITHUB_TOKEN", f"{SECRET} {SECRET}"),
+    "a token of two lines": ("GITHUB_TOKEN", f"{SECRET}\r\nHost: h"),
+    "a token beyond ASCII": ("GITHUB_TOKEN", f"{SECRET}é"),
+    "an API without a scheme": ("GITHUB_API_URL", "api.github.com"),
+    "an API by another scheme": ("GITHUB_API_URL", "ftp://api.github.com"),
+    "an API without a host": ("GITHUB_API_URL", "https:///api/v3"),
+    "an API with a query": ("GITHUB_API_URL", "https://api.github.com?a=b"),
+    "an API with a fragment": ("GITHUB_API_URL", "https://api.github.com#a"),
+    "an API with credentials": ("GITHUB_API_URL", f"https://u:{SECRET}@api.github.com"),
+    "an API with odd credentials": ("GITHUB_API_URL", f"https://u:{SECRET}\u2100@api.github.com"),
+    "an API with a port that is no number": ("GITHUB_API_URL", "http://localhost:port"),
+    "an API with a port that is too high": ("GITHUB_API_URL", "http://localhost:65536"),
+    "an API with a space": ("GITHUB_API_URL", "https://api github.com"),
+    "an API at half an IPv6 address": ("GITHUB_API_URL", "http://[::1"),
+    "a port that is a word": ("PORT", "http"),
+    "a port below zero": ("PORT", "-1"),
+    "a port above all": ("PORT", "65536"),
+    "no workers": ("WORKERS", "0"),
+    "half a worker": ("WORKERS", "1.5"),
+    "an unknown level": ("LOG_LEVEL", "loud"),
+    "an unknown format": ("LOG_FORMAT", "xml"),
+    "a URL for a host": ("ALLOWED_HOSTS", "https://example.org"),
+    "a star within": ("ALLOWED_HOSTS", "a*.example.org"),
+    "two stars": ("ALLOWED_HOSTS", "*.*"),
+    "no host at all": ("ALLOWED_HOSTS", " , "),
+    "a host of two words": ("ALLOWED_HOSTS", "example.org example.com"),
+    "a user's home that does not exist": ("DATA_DIR", "~no-such-user-here/data"),
+}
+
+
+def load(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
+    """Return the settings that these environment variables make."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return Settings.load()
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> SettingsError:
+    with pytest.raises(SettingsError) as raised:
+        load(monkeypatch, **variables)
+    return raised.value
+
+
+# Documentation
+
+
+def explained() -> dict[str, str]:
+    """Return the settings of .env.example, set or commented out, with the comment above each."""
+    found: dict[str, str] = {}
+    comment: list[str] = []
+    for line in ENV_EXAMPLE.read_text().splitlines():
+        name, equals, _ = line.removeprefix("#").strip().partition("=")
+        if equals and name.isidentifier() and name.isupper():
+            found[name] = " ".join(comment)
+        elif line.startswith("#"):
+            comment.append(line.removeprefix("#").strip())
+        else:
+            comment = []
+    return found
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_every_setting_is_explained_in_the_example(field: str) -> None:
+    assert explained().get(field.upper())
+
+
+def test_the_example_explains_no_setting_that_does_not_exist() -> None:
+    assert set(explained()) <= {field.upper() for field in Settings.model_fields}
+
+
+def test_the_example_has_the_database_url_of_the_brief() -> None:
+    lines = [line.removeprefix("#").strip() for line in ENV_EXAMPLE.read_text().splitlines()]
+    assert "DATABASE_URL=postgresql://postgres:postgres@db:5432/githubdb" in lines
+
+
+def test_the_example_is_itself_a_good_env_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ENV_EXAMPLE.is_file()
+    monkeypatch.setitem(Settings.model_config, "env_file", ENV_EXAMPLE)
+    Settings.load()
+
+
+# What stands where
+
+
+def test_without_settings_the_service_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch)
+    assert settings.model_dump(exclude={"data_dir"}) == {
+        "database_url": None,
+        "github_token": None,
+        "github_api_url": "https://api.github.com",
+        "host": "127.0.0.1",
+        "port": 8000,
+        "workers": 1,
+        "log_level": "info",
+        "log_format": None,
+        "allowed_hosts": ("localhost", "127.0.0.1", "[::1]"),
+    }
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    default = getattr(load(monkeypatch), field)
+    assert getattr(load(monkeypatch, **{field.upper(): ""}), field) == default
+
+
+def test_a_line_of_the_env_file_is_a_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("PORT=8001\nPOSTGRES_PASSWORD=of-another-program\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    assert load(monkeypatch).port == 8001
+
+
+def test_a_variable_counts_for_more_than_the_env_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("PORT=8001\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    assert load(monkeypatch, PORT="8002").port == 8002
+
+
+def test_settings_cannot_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(monkeypatch).port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("level", ["debug", "INFO", "Warning", " error "])
+def test_a_log_level_may_be_in_any_case(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    assert load(monkeypatch, LOG_LEVEL=level).log_level == level.strip().lower()
+
+
+@pytest.mark.parametrize("log_format", ["console", "JSON"])
+def test_a_log_format_may_be_in_any_case(monkeypatch: pytest.MonkeyPatch, log_format: str) -> None:
+    assert load(monkeypatch, LOG_FORMAT=log_format).log_format == log_format.lower()
+
+
+@pytest.mark.parametrize(
+    ("sent", "hosts"),
+    [
+        ("example.org", ("example.org",)),
+        (" Example.org , *.example.com,, [::1]", ("example.org", "*.example.com", "[::1]")),
+        ("*", ("*",)),
+    ],
+)
+def test_allowed_hosts_are_separated_by_commas(
+    monkeypatch: pytest.MonkeyPatch, sent: str, hosts: tuple[str, ...]
+) -> None:
+    assert load(monkeypatch, ALLOWED_HOSTS=sent).allowed_hosts == hosts
+
+
+@pytest.mark.parametrize(
+    ("sent", "url"),
+    [
+        ("https://api.github.com/", "https://api.github.com"),
+        (" https://github.example.org/api/v3/ ", "https://github.example.org/api/v3"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_the_address_of_github_has_no_slash_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, sent: str, url: str
+) -> None:
+    assert load(monkeypatch, GITHUB_API_URL=sent).github_api_url == url
+
+
+def test_a_token_is_trimmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = load(monkeypatch, GITHUB_TOKEN=f" {SECRET}\n").github_token
+    assert token is not None
+    assert token.get_secret_value() == SECRET
+
+
+def test_a_token_of_white_space_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(monkeypatch, GITHUB_TOKEN=" ").github_token is None  # noqa: S106
+
+
+def test_a_relative_data_folder_lies_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(monkeypatch, DATA_DIR="var/data").data_dir == PROJECT_DIR / "var/data"
+
+
+def test_a_data_folder_may_lie_in_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load(monkeypatch, DATA_DIR="~/tracker").data_dir == tmp_path / "tracker"
+
+
+# DATABASE_URL
+
+
+@pytest.mark.parametrize(("url", "parameters"), DATABASE_URLS.values(), ids=DATABASE_URLS)
+def test_every_spelling_of_a_database_url_is_understood(
+    url: str, parameters: dict[str, Any]
+) -> None:
+    assert connection_parameters(url) == parameters
+
+
+@pytest.mark.parametrize("url", [url for url, _ in DATABASE_URLS.values()], ids=DATABASE_URLS)
+def test_every_spelling_of_a_database_url_is_a_setting(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    database_url = load(monkeypatch, DATABASE_URL=url).database_url
+    assert database_url is not None
+    assert connection_parameters(database_url.get_secret_value()) == connection_parameters(url)
+
+
+# Nonsense
+
+
+@pytest.mark.parametrize(("setting", "value"), NONSENSE.values(), ids=NONSENSE)
+def test_nonsense_is_refused_with_a_line_that_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, setting: str, value: str
+) -> None:
+    message = str(refusal(monkeypatch, **{setting: value}))
+    assert message.startswith(f"{setting}: ")
+    assert len(message.splitlines()) == 1
+    assert len(message.removeprefix(f"{setting}: ").split()) >= 4
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [row for row in NONSENSE.values() if SECRET in row[1]],
+    ids=[name for name, (_, value) in NONSENSE.items() if SECRET in value],
+)
+def test_a_refusal_repeats_no_secret(
+    monkeypatch: pytest.MonkeyPatch, setting: str, value: str
+) -> None:
+    """Neither does its traceback, should anybody print it."""
+    try:
+        load(monkeypatch, **{setting: value})
+    except Exception:  # noqa: BLE001 - another kind of error is another test's business
+        assert SECRET not in traceback.format_exc()
+
+
+def test_all_nonsense_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = str(refusal(monkeypatch, PORT="http", WORKERS="many"))
+    assert [line.partition(":")[0] for line in message.splitlines()] == ["PORT", "WORKERS"]
+
+
+@pytest.mark.parametrize("show", [repr, str, lambda settings: settings.model_dump_json()])
+def test_settings_do_not_show_their_secrets(monkeypatch: pytest.MonkeyPatch, show: Any) -> None:
+    url = f"postgresql://u:{SECRET}@h/d"
+    assert SECRET not in show(load(monkeypatch, DATABASE_URL=url, GITHUB_TOKEN=SECRET))
