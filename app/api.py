@@ -19,6 +19,29 @@ router = APIRouter(
 RECORD = "/repos/{repository_id}"
 
 
+@router.get(
+    RECORD,
+    summary="Read a record",
+    description="Answers from the database; GitHub is not asked.",
+    response_model=Repository,
+    response_description="The record",
+    responses={
+        200: {"headers": {"ETag": openapi.ETAG, "Cache-Control": openapi.CACHE_CONTROL}},
+        304: {
+            "description": "The record is the one that `If-None-Match` names",
+            "headers": {"ETag": openapi.ETAG, "Cache-Control": openapi.CACHE_CONTROL},
+        },
+        **openapi.problems(RECORD, errors.RepositoryNotFound),
+    },
+    openapi_extra={"parameters": [openapi.IF_NONE_MATCH]},
+)
+async def read_repository(repository_id: UUID, request: Request) -> Response:
+    record = await _tracker(request).read(repository_id)
+    if _conditions(request).is_current(record.etag):
+        return Response(status_code=304, headers=_validators(record))
+    return _answer(record, headers={"Cache-Control": "no-cache"})
+
+
 @router.post(
     "/repos",
     status_code=201,
@@ -51,29 +74,6 @@ RECORD = "/repos/{repository_id}"
 async def track_repository(reference: RepositoryReference, request: Request) -> Response:
     created = await _tracker(request).track(reference)
     return _answer(created, status=201, headers={"Location": f"/repos/{created.id}"})
-
-
-@router.get(
-    RECORD,
-    summary="Read a record",
-    description="Answers from the database; GitHub is not asked.",
-    response_model=Repository,
-    response_description="The record",
-    responses={
-        200: {"headers": {"ETag": openapi.ETAG, "Cache-Control": openapi.CACHE_CONTROL}},
-        304: {
-            "description": "The record is the one that `If-None-Match` names",
-            "headers": {"ETag": openapi.ETAG, "Cache-Control": openapi.CACHE_CONTROL},
-        },
-        **openapi.problems(RECORD, errors.RepositoryNotFound),
-    },
-    openapi_extra={"parameters": [openapi.IF_NONE_MATCH]},
-)
-async def read_repository(repository_id: UUID, request: Request) -> Response:
-    record = await _tracker(request).read(repository_id)
-    if _conditions(request).is_current(record.etag):
-        return Response(status_code=304, headers=_validators(record))
-    return _answer(record, headers={"Cache-Control": "no-cache"})
 
 
 @router.put(

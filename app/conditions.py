@@ -10,7 +10,7 @@ _ETAGS = re.compile(_ETAG)
 _LIST = re.compile(rf"[ \t,]*{_ETAG}(?:[ \t]*,[ \t,]*{_ETAG})*[ \t,]*")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Conditions:
     """The request's `If-Match` and `If-None-Match`, as sent, or None."""
 

@@ -1,16 +1,16 @@
 """All SQL: statements and flushes, but no commit; whoever calls owns the transaction."""
 
+import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
 from uuid import UUID
 
-import psycopg
-from psycopg.rows import args_row
+from psycopg.pq.abc import PGresult
 from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import contains_eager
 
 from app.models import GitHubLink, Repository
+from app.schemas import RepositoryRow
 
 # Every query of whole records: the repository together with its link.
 _RECORDS = select(Repository).join(Repository.link).options(contains_eager(Repository.link))
@@ -20,28 +20,34 @@ _RECORDS = select(Repository).join(Repository.link).options(contains_eager(Repos
 _NAMES_LOCK = 7_291_650_815
 
 
-class RepositoryRow(NamedTuple):
-    """One row of `repositories`."""
-
-    id: UUID
-    owner: str
-    repo_name: str
-    stars: int
+_UUID_OID = 2950
+_UUID_LENGTH = struct.pack("!i", 16)
 
 
-async def read_many(
-    connection: psycopg.AsyncConnection[Any], ids: Sequence[UUID]
-) -> dict[UUID, RepositoryRow]:
-    """Return the rows that exist among `ids`, by id, in one statement.
+# The path of every GET, for `statement.PreparedStatement`: the ORM's share of the work would cost
+# more than PostgreSQL's.
+READ_MANY = b"SELECT id, owner, repo_name, stars FROM repositories WHERE id = ANY($1::uuid[])"
 
-    This is the path of every GET. It uses the driver itself, because the ORM's share of the work
-    would cost more than PostgreSQL's.
-    """
-    async with connection.cursor(binary=True, row_factory=args_row(RepositoryRow)) as cursor:
-        await cursor.execute(
-            "SELECT id, owner, repo_name, stars FROM repositories WHERE id = ANY(%s)", (ids,)
+
+def read_many_parameter(ids: Sequence[UUID]) -> bytes:
+    """Return the parameter of READ_MANY: a uuid[] in PostgreSQL's binary form (array_send)."""
+    header = struct.pack("!5i", 1, 0, _UUID_OID, len(ids), 1)
+    return header + b"".join(_UUID_LENGTH + repository_id.bytes for repository_id in ids)
+
+
+def read_many_rows(result: PGresult) -> dict[UUID, RepositoryRow]:
+    """Return the rows of READ_MANY's binary result, by id."""
+    value = result.get_value
+    rows = [
+        RepositoryRow(
+            UUID(bytes=value(row, 0)),
+            (value(row, 1) or b"").decode(),
+            (value(row, 2) or b"").decode(),
+            int.from_bytes(value(row, 3) or b""),
         )
-        return {row.id: row for row in await cursor.fetchall()}
+        for row in range(result.ntuples)
+    ]
+    return {row.id: row for row in rows}
 
 
 async def get(

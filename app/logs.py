@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import orjson
@@ -22,11 +23,7 @@ def configure_logging(level: str, log_format: LogFormat | None) -> None:
     if log_format is None:
         log_format = "console" if sys.stderr.isatty() else "json"
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[Processor] = [
-        _add_request_id,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    shared: list[Processor] = [_add_context]
     rendering = _console() if log_format == "console" else _json()
     structlog.configure(
         processors=[*shared, *rendering],
@@ -90,7 +87,10 @@ def _encode(_logger: Any, _name: str, line: Any) -> bytes:
     return str(line).encode(errors="backslashreplace")
 
 
-def _add_request_id(_logger: Any, _name: str, event: EventDict) -> EventDict:
+def _add_context(_logger: Any, name: str, event: EventDict) -> EventDict:
+    """Add level, time and request id; in one step, because every request pays for it."""
+    event["level"] = "error" if name == "exception" else name
+    event["timestamp"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     if (current := request_id.get()) is not None:
         event.setdefault("request_id", current)
     return event

@@ -17,6 +17,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from app.schemas import RepositoryRow
+
 NAME_LENGTH = 100
 
 
@@ -49,6 +51,11 @@ class Repository(Base):
     )
 
     __table_args__ = (CheckConstraint("stars >= 0", name="stars_not_negative"),)
+
+    @property
+    def row(self) -> RepositoryRow:
+        """The columns, without the ORM."""
+        return RepositoryRow(self.id, self.owner, self.repo_name, self.stars)
 
     @property
     def full_name(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.types import Receive, Scope, Send
 
 from app.errors import BodyTooLarge, UnsupportedMediaType
 from app.problems import invalid_request
@@ -21,6 +22,10 @@ class LeanRoute(APIRoute):
     from the request to the call solves dependencies that this API does not have, and costs more
     than the database does. The endpoint returns a finished Response.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._respond = self.get_route_handler()
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what FastAPI calls for each request."""
@@ -43,6 +48,14 @@ class LeanRoute(APIRoute):
             return response
 
         return handle
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; one for another method is refused by FastAPI's own."""
+        if scope["method"] not in (self.methods or ()):
+            await super().handle(scope, receive, send)
+            return
+        response = await self._respond(Request(scope, receive))
+        await response(scope, receive, send)
 
 
 def _is_model(hint: Any) -> bool:

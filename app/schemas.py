@@ -3,9 +3,10 @@
 import re
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
+import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -89,7 +90,6 @@ class Repository(BaseModel):
     """A tracked repository, spelled as GitHub spells it."""
 
     model_config = ConfigDict(
-        from_attributes=True,
         json_schema_extra={
             "examples": [
                 {
@@ -108,7 +108,16 @@ class Repository(BaseModel):
     stars: Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
-@dataclass(frozen=True, slots=True)
+class RepositoryRow(NamedTuple):
+    """One row of `repositories`."""
+
+    id: UUID
+    owner: str
+    repo_name: str
+    stars: int
+
+
+@dataclass(slots=True)
 class Representation:
     """A record as it is sent: its id, the JSON body, and the strong ETag of that body."""
 
@@ -117,8 +126,7 @@ class Representation:
     etag: str
 
 
-def represent(row: object) -> Representation:
+def represent(row: RepositoryRow) -> Representation:
     """Return the representation of a row; the one place where an ETag is made."""
-    repository = Repository.model_validate(row)
-    body = repository.__pydantic_serializer__.to_json(repository)
-    return Representation(repository.id, body, f'"{blake2b(body, digest_size=16).hexdigest()}"')
+    body = orjson.dumps(row._asdict())
+    return Representation(row.id, body, f'"{blake2b(body, digest_size=16).hexdigest()}"')

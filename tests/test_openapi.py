@@ -108,8 +108,8 @@ def test_each_of_the_four_has_a_route_of_its_own() -> None:
         for route in create_app(Settings()).routes
     ]
     assert [route for route in routes if route[0].startswith("/repos")] == [
-        ("/repos", {"POST"}),
         (RECORD, {"GET"}),
+        ("/repos", {"POST"}),
         (RECORD, {"PUT"}),
         (RECORD, {"DELETE"}),
     ]

@@ -59,7 +59,7 @@ class _Provocations:
         return self.client.post("/repos", json={"owner": owner, "repo_name": name})
 
     def track_answered(self, answer: Answer) -> httpx.Response:
-        self.github.script("fastapi/fastapi", answer, answer)
+        self.github.script("fastapi/fastapi", answer, repeat=True)
         return self.track()
 
     def host_not_allowed(self) -> httpx.Response:

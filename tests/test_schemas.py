@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
-from app.schemas import Repository, RepositoryReference, represent
+from app.schemas import Repository, RepositoryReference, RepositoryRow, represent
 
 # Neither an owner nor a repository can be called so.
 NO_NAMES = {
@@ -104,14 +103,8 @@ ID = UUID("5f0c8a4e-7d3b-4c55-9a51-0f5d3f0e6b7a")
 members = pytest.mark.parametrize("member", ["owner", "repo_name"])
 
 
-@dataclass
-class Row:
-    """A row of the table, as `represent` is given it."""
-
-    id: UUID = ID
-    owner: str = "octocat"
-    repo_name: str = "Hello-World"
-    stars: int = 80
+def row(**change: Any) -> RepositoryRow:
+    return RepositoryRow(ID, "octocat", "Hello-World", 80)._replace(**change)
 
 
 def reference(**names: str) -> RepositoryReference:
@@ -187,7 +180,7 @@ def test_the_full_name_of_a_reference_is_as_github_writes_it() -> None:
 
 
 def test_a_record_is_written_with_its_four_members_in_order() -> None:
-    assert list(json.loads(represent(Row()).body).items()) == [
+    assert list(json.loads(represent(row()).body).items()) == [
         ("id", str(ID)),
         ("owner", "octocat"),
         ("repo_name", "Hello-World"),
@@ -196,7 +189,7 @@ def test_a_record_is_written_with_its_four_members_in_order() -> None:
 
 
 def test_equal_records_have_equal_etags() -> None:
-    assert represent(Row()).etag == represent(Row()).etag
+    assert represent(row()).etag == represent(row()).etag
 
 
 @pytest.mark.parametrize(
@@ -205,22 +198,16 @@ def test_equal_records_have_equal_etags() -> None:
     ids=str,
 )
 def test_every_member_of_a_record_changes_its_etag(change: dict[str, Any]) -> None:
-    assert represent(Row(**change)).etag != represent(Row()).etag
+    assert represent(row(**change)).etag != represent(row()).etag
 
 
 def test_an_etag_is_one_that_http_allows_and_strong() -> None:
-    assert re.fullmatch(r'"[\x21\x23-\x7e]+"', represent(Row()).etag)
+    assert re.fullmatch(r'"[\x21\x23-\x7e]+"', represent(row()).etag)
 
 
 def test_a_representation_knows_its_id() -> None:
-    assert represent(Row()).id == ID
+    assert represent(row()).id == ID
 
 
-@pytest.mark.parametrize("change", [{"stars": -1}, {"stars": 2**31}, {"owner": ""}], ids=str)
-def test_a_record_that_the_table_could_not_hold_is_not_written(change: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        represent(Row(**change))
-
-
-def test_the_largest_number_of_stars_is_written() -> None:
-    assert Repository.model_validate(Row(stars=2**31 - 1)).stars == 2**31 - 1
+def test_what_is_written_is_what_the_document_describes() -> None:
+    assert Repository.model_validate_json(represent(row(stars=2**31 - 1)).body).stars == 2**31 - 1

@@ -1,19 +1,21 @@
 """Reads that wait at the same moment share one SELECT."""
 
 import asyncio
-from typing import Any
 from uuid import UUID
 
 import psycopg
 import structlog
+from psycopg.pq.abc import PGresult
 
 from app import crud
 from app.database import UNAVAILABLE, Database, reason
 from app.errors import DatabaseUnavailable
+from app.schemas import RepositoryRow
+from app.statement import PreparedStatement
 
 log = structlog.get_logger(__name__)
 
-Row = crud.RepositoryRow | None
+Row = RepositoryRow | None
 
 # Seconds from the first read of a batch; the promise to the caller is five.
 DEADLINE = 4.5
@@ -21,6 +23,9 @@ DEADLINE = 4.5
 # While one SELECT is under way the next batch gathers; a second lane keeps a slow SELECT from
 # holding up everybody.
 LANES = 2
+
+# In one SELECT, so that what is sent fits into a socket's buffer.
+MOST_IDS = 500
 
 
 class _Batch:
@@ -36,7 +41,7 @@ class _Batch:
         """Return the ids that somebody still waits for."""
         return list({repository_id for repository_id, future in self.reads if not future.done()})
 
-    def answer(self, rows: dict[UUID, crud.RepositoryRow]) -> None:
+    def answer(self, rows: dict[UUID, RepositoryRow]) -> None:
         for repository_id, future in self.reads:
             if not future.done():
                 future.set_result(rows.get(repository_id))
@@ -51,33 +56,26 @@ class _Lane:
     """A connection for one SELECT at a time, made when it is needed and again when it is lost."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._statement = PreparedStatement(database, crud.READ_MANY)
+        self.close = self._statement.close
 
-    async def select(self, ids: list[UUID]) -> dict[UUID, crud.RepositoryRow]:
+    async def select(self, ids: list[UUID]) -> dict[UUID, RepositoryRow]:
         """Return the rows that exist; a connection that turns out to be dead is replaced."""
-        is_new = self._connection is None
+        rows: dict[UUID, RepositoryRow] = {}
+        for start in range(0, len(ids), MOST_IDS):
+            parameter = crud.read_many_parameter(ids[start : start + MOST_IDS])
+            rows |= crud.read_many_rows(await self._run(parameter))
+        return rows
+
+    async def _run(self, parameter: bytes) -> PGresult:
+        was_connected = self._statement.is_connected
         try:
-            return await self._select(ids)
-        except UNAVAILABLE:
-            if is_new:
+            return await self._statement.run(parameter)
+        except (*UNAVAILABLE, psycopg.NotSupportedError):
+            if not was_connected:
                 raise
-            # PostgreSQL was restarted, or another host leads now.
-            return await self._select(ids)
-
-    async def _select(self, ids: list[UUID]) -> dict[UUID, crud.RepositoryRow]:
-        if self._connection is None:
-            self._connection = await self._database.connect()
-        try:
-            return await crud.read_many(self._connection, ids)
-        except BaseException:
-            await self.close()
-            raise
-
-    async def close(self) -> None:
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            await connection.close()
+            # PostgreSQL was restarted, another host leads now, or a migration made the plan stale.
+            return await self._statement.run(parameter)
 
 
 class SharedReads:

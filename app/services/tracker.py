@@ -125,10 +125,10 @@ class Tracker:
             record = records.get(github_id)
             if record is None or record.id != repository_id:
                 raise RepositoryNotFound(repository_id)
-            conditions.check(represent(record).etag)
+            conditions.check(represent(record.row).etag)
             record.link.checked_at = datetime.now(UTC)
             await _apply(session, said, records)
-            return represent(record)
+            return represent(record.row)
 
         answers = {} if found is None else {github_id: found}
         representation = await self._store(update, _Said(answers), deadline)
@@ -168,7 +168,7 @@ class Tracker:
                 github_id=found.github_id, etag=found.etag, checked_at=datetime.now(UTC)
             )
             await crud.add(session=session, repository=record)
-            return _Created(represent(record), record.full_name)
+            return _Created(represent(record.row), record.full_name)
 
         created = await self._store(insert, _Said({found.github_id: found}), deadline)
         log.info(
@@ -222,7 +222,7 @@ async def _get(
     record = await crud.get(session=session, repository_id=repository_id, lock=lock)
     if record is None:
         raise RepositoryNotFound(repository_id)
-    conditions.check(represent(record).etag)
+    conditions.check(represent(record.row).etag)
     return record
 
 

@@ -10,41 +10,34 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from psycopg.pq.abc import PGresult
 
-from app.crud import RepositoryRow
 from app.database import Database
 from app.errors import DatabaseUnavailable
+from app.schemas import RepositoryRow
 from app.services.reads import LANES, SharedReads
+from app.statement import PreparedStatement
 from tests.services.conftest import tasks_of_the_services
 
 Rows = psycopg.Connection[Any]
 
 
-class Cursor(psycopg.AsyncCursor[Any]):
-    """A cursor that counts what all of its kind are asked."""
+class CountedStatement(PreparedStatement):
+    """A statement that counts how often all of its kind are run."""
 
-    selects = 0
+    runs = 0
 
-    async def execute(self, query: Any, *args: Any, **options: Any) -> "Cursor":
-        """Execute, as ever."""
-        Cursor.selects += 1
-        return await super().execute(query, *args, **options)
-
-
-class WatchedDatabase(Database):
-    """A database whose statements are counted."""
-
-    async def connect(self) -> psycopg.AsyncConnection[Any]:
-        """Connect, as ever."""
-        connection = await super().connect()
-        connection.cursor_factory = Cursor
-        return connection
+    async def run(self, parameter: bytes) -> PGresult:
+        """Run, as ever."""
+        CountedStatement.runs += 1
+        return await super().run(parameter)
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    Cursor.selects = 0
-    database = WatchedDatabase(database_url)
+async def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
+    monkeypatch.setattr("app.services.reads.PreparedStatement", CountedStatement)
+    CountedStatement.runs = 0
+    database = Database(database_url)
     yield database
     await database.close()
 
@@ -125,18 +118,18 @@ async def test_each_reader_gets_its_own_record(reads: SharedReads, rows: Rows) -
 async def test_reads_that_arrive_together_share_one_select(reads: SharedReads, rows: Rows) -> None:
     keys = insert(rows, 100)
     await asyncio.gather(*(reads.read(key) for key in keys))
-    Cursor.selects = 0
+    CountedStatement.runs = 0
     await asyncio.gather(*(reads.read(key) for key in keys))
-    assert Cursor.selects == 1
+    assert CountedStatement.runs == 1
 
 
 async def test_a_read_alone_costs_one_select(reads: SharedReads, rows: Rows) -> None:
     (key,) = insert(rows)
     await reads.read(key)
-    Cursor.selects = 0
+    CountedStatement.runs = 0
     for _ in range(3):
         await reads.read(key)
-    assert Cursor.selects == 3
+    assert CountedStatement.runs == 3
 
 
 async def test_reads_that_arrive_while_all_lanes_are_busy_share_the_next_select(
@@ -150,12 +143,12 @@ async def test_reads_that_arrive_while_all_lanes_are_busy_share_the_next_select(
         for lane in range(LANES):
             callers.append(asyncio.create_task(reads.read(keys[lane])))
             await blocked(rows, lane + 1)
-        Cursor.selects = 0
+        CountedStatement.runs = 0
         callers += [asyncio.create_task(reads.read(key)) for key in keys[LANES:]]
         await asyncio.sleep(0)
     found = await asyncio.gather(*callers)
     assert [row.stars for row in found if row] == list(range(40))
-    assert Cursor.selects == 1
+    assert CountedStatement.runs == 1
     assert len(backends(rows)) == LANES
 
 
