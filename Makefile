@@ -17,7 +17,7 @@ run: ## Serve the API and its Swagger UI (settings: .env.example)
 
 test: ## Run the tests (some of them: make test ARGS='-k etag')
 	@$(SETUP) requirements-dev.txt
-	@exec $(VENV) -m pytest -n auto $(ARGS)
+	@exec $(VENV) -m pytest -n auto --dist loadscope $(ARGS)
 
 lint: ## Check style, format, types and the direction of imports
 	@$(SETUP) requirements-dev.txt

@@ -1,11 +1,13 @@
 """All SQL: statements and flushes, but no commit; whoever calls owns the transaction."""
 
 import struct
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from psycopg.pq.abc import PGresult
-from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy import BigInteger, DateTime, Text, delete, func, insert, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import contains_eager
 
@@ -20,34 +22,58 @@ _RECORDS = select(Repository).join(Repository.link).options(contains_eager(Repos
 _NAMES_LOCK = 7_291_650_815
 
 
+# As in PostgreSQL's catalog pg_type.
+_TEXT_OID = 25
 _UUID_OID = 2950
-_UUID_LENGTH = struct.pack("!i", 16)
+
+K = TypeVar("K")
 
 
-# The path of every GET, for `statement.PreparedStatement`: the ORM's share of the work would cost
-# more than PostgreSQL's.
-READ_MANY = b"SELECT id, owner, repo_name, stars FROM repositories WHERE id = ANY($1::uuid[])"
+class KeyedSelect(NamedTuple, Generic[K]):
+    """A SELECT of the rows for many keys, for `statement.PreparedStatement`.
+
+    It is on the way of every GET and POST, where the ORM's share of the work would cost more than
+    PostgreSQL's. The one parameter is an array in PostgreSQL's binary form.
+    """
+
+    sql: bytes
+    parameter: Callable[[Sequence[K]], bytes]
+    key: Callable[[RepositoryRow], K]
+
+    def rows(self, result: PGresult) -> dict[K, RepositoryRow]:
+        """Return the rows of a binary result, by key."""
+        value = result.get_value
+        rows = [
+            RepositoryRow(
+                UUID(bytes=value(number, 0)),
+                (value(number, 1) or b"").decode(),
+                (value(number, 2) or b"").decode(),
+                int.from_bytes(value(number, 3) or b""),
+            )
+            for number in range(result.ntuples)
+        ]
+        return {self.key(row): row for row in rows}
 
 
-def read_many_parameter(ids: Sequence[UUID]) -> bytes:
-    """Return the parameter of READ_MANY: a uuid[] in PostgreSQL's binary form (array_send)."""
-    header = struct.pack("!5i", 1, 0, _UUID_OID, len(ids), 1)
-    return header + b"".join(_UUID_LENGTH + repository_id.bytes for repository_id in ids)
+def _array(element_oid: int, elements: Sequence[bytes]) -> bytes:
+    """Return a one-dimensional array as PostgreSQL's array_recv reads it."""
+    header = struct.pack("!5i", 1, 0, element_oid, len(elements), 1)
+    return header + b"".join(struct.pack("!i", len(element)) + element for element in elements)
 
 
-def read_many_rows(result: PGresult) -> dict[UUID, RepositoryRow]:
-    """Return the rows of READ_MANY's binary result, by id."""
-    value = result.get_value
-    rows = [
-        RepositoryRow(
-            UUID(bytes=value(row, 0)),
-            (value(row, 1) or b"").decode(),
-            (value(row, 2) or b"").decode(),
-            int.from_bytes(value(row, 3) or b""),
-        )
-        for row in range(result.ntuples)
-    ]
-    return {row.id: row for row in rows}
+BY_ID = KeyedSelect[UUID](
+    b"SELECT id, owner, repo_name, stars FROM repositories WHERE id = ANY($1::uuid[])",
+    lambda ids: _array(_UUID_OID, [repository_id.bytes for repository_id in ids]),
+    lambda row: row.id,
+)
+
+# A key is the name in lower case, owner/repo_name.
+BY_NAME = KeyedSelect[str](
+    b"SELECT id, owner, repo_name, stars FROM unnest($1::text[]) AS name JOIN repositories"
+    b" ON lower(owner) = split_part(name, '/', 1) AND lower(repo_name) = split_part(name, '/', 2)",
+    lambda names: _array(_TEXT_OID, [name.encode() for name in names]),
+    lambda row: row.full_name.lower(),
+)
 
 
 async def get(
@@ -88,10 +114,19 @@ async def find_by_names(
     return (await session.scalars(_RECORDS.where(held.in_(folded)))).all()
 
 
-async def add(*, session: AsyncSession, repository: Repository) -> None:
-    """Insert a record; the database refuses one whose name or number is taken."""
-    session.add(repository)
-    await session.flush()
+async def add(
+    *, session: AsyncSession, row: RepositoryRow, github_id: int, etag: str | None
+) -> None:
+    """Insert a record in one statement; the database refuses a name or number that is taken."""
+    repository = insert(Repository).values(row._asdict()).returning(Repository.id).cte()
+    link = select(
+        repository.c.id,
+        literal(github_id, BigInteger),
+        literal(etag, Text),
+        literal(datetime.now(UTC), DateTime(timezone=True)),
+    )
+    columns = ["repository_id", "github_id", "etag", "checked_at"]
+    await session.execute(insert(GitHubLink).from_select(columns, link))
 
 
 async def rename(*, session: AsyncSession, names: Mapping[Repository, tuple[str, str]]) -> None:

@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, event, func, select
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
@@ -24,9 +24,9 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# Ten services of one worker each, with two connections more each for reading, stay below the
+# Ten services of one worker each, with three connections more each for reading, stay below the
 # hundred connections that PostgreSQL allows as it comes.
-POOL_SIZE = 7
+POOL_SIZE = 6
 
 # Per host of the URL, so that a frozen first host still leaves time for the second.
 CONNECT_TIMEOUT = 2
@@ -55,6 +55,10 @@ HOPELESS = re.compile(
 MIGRATION_LOCK = 7_291_650_814
 
 
+class _LostBeforeCommit(Exception):
+    """The connection turned out to be dead and nothing was committed: a new one may do."""
+
+
 class Database:
     """The connections to one PostgreSQL, or to whichever of several hosts is writable."""
 
@@ -72,7 +76,6 @@ class Database:
             connect_args={**self._parameters, "prepare_threshold": None},
             pool_size=POOL_SIZE,
             max_overflow=0,
-            pool_pre_ping=True,
             pool_use_lifo=True,
             hide_parameters=True,
         )
@@ -104,11 +107,26 @@ class Database:
 
     async def _transact(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
         try:
-            async with self._sessions.begin() as session:
-                return await work(session)
-        except UNAVAILABLE as error:
+            try:
+                return await self._attempt(work)
+            except _LostBeforeCommit:
+                return await self._attempt(work)
+        except (*UNAVAILABLE, _LostBeforeCommit) as error:
             log.warning("database unavailable", reason=reason(error))
             raise DatabaseUnavailable from error
+
+    async def _attempt(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        committing = False
+        try:
+            async with self._sessions.begin() as session:
+                result = await work(session)
+                committing = True
+        except DBAPIError as error:
+            if error.connection_invalidated and not committing:
+                raise _LostBeforeCommit(reason(error)) from error
+            raise
+        else:
+            return result
 
     async def connect(self) -> psycopg.AsyncConnection[Any]:
         """Return a connection of its own in autocommit mode, outside of the pool."""

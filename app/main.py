@@ -18,7 +18,6 @@ from app.logs import configure_logging
 from app.middleware import Edge
 from app.problems import answer_problem
 from app.services.github import GitHub
-from app.services.reads import SharedReads
 from app.services.tracker import Tracker
 from app.settings import Settings
 
@@ -77,9 +76,7 @@ async def open_tracker(settings: Settings) -> AsyncIterator[Tracker]:
         await database.migrate()
         github = GitHub.open(settings)
         stack.push_async_callback(github.close)
-        reads = SharedReads(database)
-        stack.push_async_callback(reads.close)
-        tracker = Tracker(database, github, reads)
+        tracker = Tracker(database, github)
         stack.push_async_callback(tracker.close)
         log.info("ready", version=__version__)
         yield tracker

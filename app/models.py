@@ -1,7 +1,7 @@
 """The tables: what is tracked, and what the tracker knows of its GitHub side."""
 
 from datetime import datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -41,7 +41,7 @@ class Repository(Base):
 
     __tablename__ = "repositories"
 
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
     owner: Mapped[str] = mapped_column(String(NAME_LENGTH))
     repo_name: Mapped[str] = mapped_column(String(NAME_LENGTH))
     stars: Mapped[int] = mapped_column(Integer)
@@ -60,7 +60,7 @@ class Repository(Base):
     @property
     def full_name(self) -> str:
         """The name as GitHub writes it, `owner/repo_name`."""
-        return f"{self.owner}/{self.repo_name}"
+        return self.row.full_name
 
 
 Index(

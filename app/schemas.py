@@ -116,6 +116,11 @@ class RepositoryRow(NamedTuple):
     repo_name: str
     stars: int
 
+    @property
+    def full_name(self) -> str:
+        """The name as GitHub writes it, `owner/repo_name`."""
+        return f"{self.owner}/{self.repo_name}"
+
 
 @dataclass(slots=True)
 class Representation:

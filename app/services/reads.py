@@ -1,7 +1,7 @@
 """Reads that wait at the same moment share one SELECT."""
 
 import asyncio
-from uuid import UUID
+from typing import Generic, TypeVar
 
 import psycopg
 import structlog
@@ -15,6 +15,7 @@ from app.statement import PreparedStatement
 
 log = structlog.get_logger(__name__)
 
+K = TypeVar("K")
 Row = RepositoryRow | None
 
 # Seconds from the first read of a batch; the promise to the caller is five.
@@ -25,26 +26,26 @@ DEADLINE = 4.5
 LANES = 2
 
 # In one SELECT, so that what is sent fits into a socket's buffer.
-MOST_IDS = 500
+MOST_KEYS = 200
 
 
-class _Batch:
+class _Batch(Generic[K]):
     """The reads that one SELECT answers, each with a future of its own."""
 
     def __init__(self) -> None:
-        self.reads: list[tuple[UUID, asyncio.Future[Row]]] = []
+        self.reads: list[tuple[K, asyncio.Future[Row]]] = []
         self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
         self.given_up = False
 
-    def waiting(self) -> list[UUID]:
-        """Return the ids that somebody still waits for."""
-        return list({repository_id for repository_id, future in self.reads if not future.done()})
+    def waiting(self) -> list[K]:
+        """Return the keys that somebody still waits for."""
+        return list({key for key, future in self.reads if not future.done()})
 
-    def answer(self, rows: dict[UUID, RepositoryRow]) -> None:
-        for repository_id, future in self.reads:
+    def answer(self, rows: dict[K, RepositoryRow]) -> None:
+        for key, future in self.reads:
             if not future.done():
-                future.set_result(rows.get(repository_id))
+                future.set_result(rows.get(key))
 
     def fail(self, error: Exception) -> None:
         for _, future in self.reads:
@@ -52,19 +53,20 @@ class _Batch:
                 future.set_exception(error)
 
 
-class _Lane:
+class _Lane(Generic[K]):
     """A connection for one SELECT at a time, made when it is needed and again when it is lost."""
 
-    def __init__(self, database: Database) -> None:
-        self._statement = PreparedStatement(database, crud.READ_MANY)
+    def __init__(self, database: Database, select: crud.KeyedSelect[K]) -> None:
+        self._select = select
+        self._statement = PreparedStatement(database, select.sql)
         self.close = self._statement.close
 
-    async def select(self, ids: list[UUID]) -> dict[UUID, RepositoryRow]:
+    async def select(self, keys: list[K]) -> dict[K, RepositoryRow]:
         """Return the rows that exist; a connection that turns out to be dead is replaced."""
-        rows: dict[UUID, RepositoryRow] = {}
-        for start in range(0, len(ids), MOST_IDS):
-            parameter = crud.read_many_parameter(ids[start : start + MOST_IDS])
-            rows |= crud.read_many_rows(await self._run(parameter))
+        rows: dict[K, RepositoryRow] = {}
+        for start in range(0, len(keys), MOST_KEYS):
+            parameter = self._select.parameter(keys[start : start + MOST_KEYS])
+            rows |= self._select.rows(await self._run(parameter))
         return rows
 
     async def _run(self, parameter: bytes) -> PGresult:
@@ -78,31 +80,37 @@ class _Lane:
             return await self._statement.run(parameter)
 
 
-class SharedReads:
-    """Reads rows by id, always from PostgreSQL and never from memory.
+class SharedReads(Generic[K]):
+    """Reads rows by their keys, always from PostgreSQL and never from memory.
 
     A read joins the batch that gathers, never a SELECT that has begun: it sees all that was
     committed before it started.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, select: crud.KeyedSelect[K], *, lanes: int = LANES
+    ) -> None:
         self._database = database
-        self._gathering: _Batch | None = None
-        self._free_lanes = [_Lane(database) for _ in range(LANES)]
+        self._keyed = select
+        self._gathering: _Batch[K] | None = None
+        self._free_lanes = [self._new_lane() for _ in range(lanes)]
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def read(self, repository_id: UUID) -> Row:
-        """Return the row with this id, or None; raise DatabaseUnavailable within the deadline."""
+    async def read(self, key: K) -> Row:
+        """Return the row with this key, or None; raise DatabaseUnavailable within the deadline."""
         loop = asyncio.get_running_loop()
         batch = self._gathering
         if batch is None:
-            batch = self._gathering = _Batch()
+            batch = self._gathering = _Batch[K]()
             batch.timer = loop.call_later(DEADLINE, self._give_up, batch)
             # One turn of the loop later, so that requests which arrived together go together.
             loop.call_soon(self._begin)
         future: asyncio.Future[Row] = loop.create_future()
-        batch.reads.append((repository_id, future))
+        batch.reads.append((key, future))
         return await future
+
+    def _new_lane(self) -> _Lane[K]:
+        return _Lane(self._database, self._keyed)
 
     def _begin(self) -> None:
         if self._gathering is None or not self._free_lanes:
@@ -112,7 +120,7 @@ class SharedReads:
         self._tasks.add(batch.task)
         batch.task.add_done_callback(self._tasks.discard)
 
-    async def _select(self, batch: _Batch, lane: _Lane) -> None:
+    async def _select(self, batch: _Batch[K], lane: _Lane[K]) -> None:
         try:
             batch.answer(await lane.select(batch.waiting()))
         except UNAVAILABLE as error:
@@ -129,7 +137,7 @@ class SharedReads:
             self._free_lanes.append(lane)
             self._begin()
 
-    def _give_up(self, batch: _Batch) -> None:
+    def _give_up(self, batch: _Batch[K]) -> None:
         """Answer that the database is away, and leave a connection that may never answer."""
         log.warning("database does not answer in time", reads=len(batch.reads))
         batch.given_up = True
@@ -138,7 +146,7 @@ class SharedReads:
             self._gathering = None
         if batch.task is not None:
             batch.task.cancel()
-            self._free_lanes.append(_Lane(self._database))
+            self._free_lanes.append(self._new_lane())
             self._begin()
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy.exc import IntegrityError
@@ -24,8 +24,8 @@ from app.errors import (
     NotOnGitHub,
     RepositoryNotFound,
 )
-from app.models import GitHubLink, Repository
-from app.schemas import RepositoryReference, Representation, represent
+from app.models import Repository
+from app.schemas import RepositoryReference, RepositoryRow, Representation, represent
 from app.services.github import GitHub
 from app.services.github_answers import GitHubRepository
 from app.services.reads import SharedReads
@@ -54,10 +54,15 @@ class _Created:
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What GitHub said, by its number for the repository, and whether records may be renamed."""
+    """What GitHub said, by its number for the repository.
+
+    Records may be renamed under the lock on names; what is disputed has been refused by the
+    database once.
+    """
 
     answers: Mapping[int, GitHubRepository]
     may_rename: bool = False
+    is_disputed: bool = False
 
 
 class _RenameNeeded(Exception):
@@ -71,19 +76,22 @@ class Tracker:
     method may raise DatabaseUnavailable, and those that ask GitHub any GitHubError.
     """
 
-    def __init__(self, database: Database, github: GitHub, reads: SharedReads) -> None:
+    def __init__(self, database: Database, github: GitHub) -> None:
         self._database = database
         self._github = github
-        self._reads = reads
+        self._by_id = SharedReads(database, crud.BY_ID)
+        self._by_name = SharedReads(database, crud.BY_NAME, lanes=1)
         self._tracking: SharedCalls[str, _Created] = SharedCalls()
 
     async def close(self) -> None:
         """End what is under way."""
         await self._tracking.close()
+        await self._by_name.close()
+        await self._by_id.close()
 
     async def read(self, repository_id: UUID) -> Representation:
         """Return a record; raises RepositoryNotFound."""
-        row = await self._reads.read(repository_id)
+        row = await self._by_id.read(repository_id)
         if row is None:
             raise RepositoryNotFound(repository_id)
         return represent(row)
@@ -147,28 +155,22 @@ class Tracker:
 
     async def _track(self, reference: RepositoryReference) -> _Created:
         deadline = _now() + DEADLINE
-
-        async def refuse_tracked(session: AsyncSession) -> None:
-            name = (reference.owner, reference.repo_name)
-            for holder in await crud.find_by_names(session=session, names=[name]):
-                raise AlreadyTracked(holder.id, holder.full_name)
-
-        await self._database.transaction(refuse_tracked, deadline=deadline - TIME_TO_STORE)
+        holder = await self._by_name.read(reference.full_name.lower())
+        if holder is not None:
+            raise AlreadyTracked(holder.id, holder.full_name)
         found = await _in_time(
             self._github.repository(reference.owner, reference.repo_name), deadline
         )
 
         async def insert(said: _Said, session: AsyncSession) -> _Created:
-            records = await _lock(session, said)
-            if existing := records.get(found.github_id):
-                raise AlreadyTracked(existing.id, existing.full_name)
-            await _apply(session, said, records)
-            record = Repository(owner=found.owner, repo_name=found.name, stars=found.stars)
-            record.link = GitHubLink(
-                github_id=found.github_id, etag=found.etag, checked_at=datetime.now(UTC)
-            )
-            await crud.add(session=session, repository=record)
-            return _Created(represent(record.row), record.full_name)
+            if said.is_disputed:
+                records = await _lock(session, said)
+                if existing := records.get(found.github_id):
+                    raise AlreadyTracked(existing.id, existing.full_name)
+                await _apply(session, said, records)
+            row = RepositoryRow(uuid4(), found.owner, found.name, found.stars)
+            await crud.add(session=session, row=row, github_id=found.github_id, etag=found.etag)
+            return _Created(represent(row), row.full_name)
 
         created = await self._store(insert, _Said({found.github_id: found}), deadline)
         log.info(
@@ -204,9 +206,10 @@ class Tracker:
                 holder = await self._database.transaction(
                     partial(_find_holder, said), deadline=_time_to_store(deadline)
                 )
+            said = replace(said, may_rename=True, is_disputed=True)
             if holder is not None:
                 answer = await self._ask_holder(holder, deadline)
-                said = _Said({**said.answers, holder.link.github_id: answer}, may_rename=True)
+                said = replace(said, answers={**said.answers, holder.link.github_id: answer})
         raise GitHubBadAnswer("GitHub gives one name to several repositories. Try again later.")
 
     async def _ask_holder(self, holder: Repository, deadline: float) -> GitHubRepository:

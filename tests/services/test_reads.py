@@ -12,6 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import PGresult
 
+from app import crud
 from app.database import Database
 from app.errors import DatabaseUnavailable
 from app.schemas import RepositoryRow
@@ -43,10 +44,10 @@ async def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 
 
 @pytest.fixture
-async def reads(database: Database, rows: Rows) -> AsyncIterator[SharedReads]:
+async def reads(database: Database, rows: Rows) -> AsyncIterator[SharedReads[UUID]]:
     for pid in backends(rows):  # What another test may have left is not to be seen here.
         rows.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
-    reads = SharedReads(database)
+    reads = SharedReads(database, crud.BY_ID)
     yield reads
     try:
         await reads.close()
@@ -99,23 +100,25 @@ async def blocked(rows: Rows, count: int) -> None:
 # What is read
 
 
-async def test_a_record_is_read(reads: SharedReads, rows: Rows) -> None:
+async def test_a_record_is_read(reads: SharedReads[UUID], rows: Rows) -> None:
     (key,) = insert(rows)
     assert await reads.read(key) == RepositoryRow(key, "a", "0", 0)
 
 
-async def test_a_record_that_is_not_there_is_none(reads: SharedReads) -> None:
+async def test_a_record_that_is_not_there_is_none(reads: SharedReads[UUID]) -> None:
     assert await reads.read(uuid4()) is None
 
 
-async def test_each_reader_gets_its_own_record(reads: SharedReads, rows: Rows) -> None:
+async def test_each_reader_gets_its_own_record(reads: SharedReads[UUID], rows: Rows) -> None:
     keys = insert(rows, 50)
     missing = [uuid4() for _ in range(50)]
     found = await asyncio.gather(*(reads.read(key) for key in [*keys, *missing, *keys]))
     assert [row.stars if row else None for row in found] == [*range(50), *[None] * 50, *range(50)]
 
 
-async def test_reads_that_arrive_together_share_one_select(reads: SharedReads, rows: Rows) -> None:
+async def test_reads_that_arrive_together_share_one_select(
+    reads: SharedReads[UUID], rows: Rows
+) -> None:
     keys = insert(rows, 100)
     await asyncio.gather(*(reads.read(key) for key in keys))
     CountedStatement.runs = 0
@@ -123,7 +126,7 @@ async def test_reads_that_arrive_together_share_one_select(reads: SharedReads, r
     assert CountedStatement.runs == 1
 
 
-async def test_a_read_alone_costs_one_select(reads: SharedReads, rows: Rows) -> None:
+async def test_a_read_alone_costs_one_select(reads: SharedReads[UUID], rows: Rows) -> None:
     (key,) = insert(rows)
     await reads.read(key)
     CountedStatement.runs = 0
@@ -133,7 +136,7 @@ async def test_a_read_alone_costs_one_select(reads: SharedReads, rows: Rows) -> 
 
 
 async def test_reads_that_arrive_while_all_lanes_are_busy_share_the_next_select(
-    reads: SharedReads, rows: Rows
+    reads: SharedReads[UUID], rows: Rows
 ) -> None:
     keys = insert(rows, 40)
     await reads.read(keys[0])
@@ -153,7 +156,7 @@ async def test_reads_that_arrive_while_all_lanes_are_busy_share_the_next_select(
 
 
 async def test_a_read_sees_what_was_committed_before_it_began(
-    reads: SharedReads, rows: Rows, database_url: str
+    reads: SharedReads[UUID], rows: Rows, database_url: str
 ) -> None:
     (key,) = insert(rows)
     acknowledged = 0
@@ -188,7 +191,7 @@ async def test_a_read_sees_what_was_committed_before_it_began(
 
 
 async def test_a_reader_who_goes_away_does_not_disturb_the_others(
-    reads: SharedReads, rows: Rows
+    reads: SharedReads[UUID], rows: Rows
 ) -> None:
     keys = insert(rows, 10)
     with rows.transaction():
@@ -200,7 +203,9 @@ async def test_a_reader_who_goes_away_does_not_disturb_the_others(
     assert [row.stars for row in found if row] == list(range(1, 10))
 
 
-async def test_readers_who_all_go_away_disturb_nobody_later(reads: SharedReads, rows: Rows) -> None:
+async def test_readers_who_all_go_away_disturb_nobody_later(
+    reads: SharedReads[UUID], rows: Rows
+) -> None:
     keys = insert(rows, 10)
     callers = [asyncio.create_task(reads.read(key)) for key in keys]
     await asyncio.sleep(0)
@@ -215,7 +220,7 @@ async def test_readers_who_all_go_away_disturb_nobody_later(reads: SharedReads, 
 
 
 async def test_a_read_survives_the_loss_of_its_idle_connection(
-    reads: SharedReads, rows: Rows
+    reads: SharedReads[UUID], rows: Rows
 ) -> None:
     (key,) = insert(rows)
     for _ in range(3):
@@ -227,7 +232,7 @@ async def test_a_read_survives_the_loss_of_its_idle_connection(
 
 
 async def test_a_read_survives_the_loss_of_its_connection_in_the_middle(
-    reads: SharedReads, rows: Rows
+    reads: SharedReads[UUID], rows: Rows
 ) -> None:
     (key,) = insert(rows)
     await reads.read(key)
@@ -241,7 +246,7 @@ async def test_a_read_survives_the_loss_of_its_connection_in_the_middle(
 
 
 async def test_a_postgresql_that_is_not_there_is_unavailable_at_once(unused_url: str) -> None:
-    reads = SharedReads(Database(unused_url))
+    reads = SharedReads(Database(unused_url), crud.BY_ID)
     started = time.monotonic()
     ends = await asyncio.gather(*(reads.read(uuid4()) for _ in range(20)), return_exceptions=True)
     assert {type(end) for end in ends} == {DatabaseUnavailable}
@@ -259,7 +264,7 @@ async def unused_url() -> str:
 
 
 async def test_frozen_selects_fail_in_time_and_reads_go_on_when_the_lock_is_gone(
-    monkeypatch: pytest.MonkeyPatch, reads: SharedReads, rows: Rows
+    monkeypatch: pytest.MonkeyPatch, reads: SharedReads[UUID], rows: Rows
 ) -> None:
     monkeypatch.setattr("app.services.reads.DEADLINE", 0.4)
     keys = insert(rows, 10)
@@ -281,7 +286,7 @@ async def test_frozen_selects_fail_in_time_and_reads_go_on_when_the_lock_is_gone
 
 
 async def test_a_select_that_is_held_up_does_not_keep_the_next_from_beginning(
-    reads: SharedReads, rows: Rows
+    reads: SharedReads[UUID], rows: Rows
 ) -> None:
     keys = insert(rows, LANES)
     with rows.transaction():
@@ -294,7 +299,7 @@ async def test_a_select_that_is_held_up_does_not_keep_the_next_from_beginning(
 
 
 async def test_a_table_that_cannot_be_read_is_an_error_and_no_hang(
-    reads: SharedReads, rows: Rows
+    reads: SharedReads[UUID], rows: Rows
 ) -> None:
     (key,) = insert(rows)
     rows.execute("ALTER TABLE repositories RENAME COLUMN stars TO hidden")
@@ -310,7 +315,7 @@ async def test_a_table_that_cannot_be_read_is_an_error_and_no_hang(
 # The end
 
 
-async def test_closing_leaves_no_connection(reads: SharedReads, rows: Rows) -> None:
+async def test_closing_leaves_no_connection(reads: SharedReads[UUID], rows: Rows) -> None:
     keys = insert(rows, 20)
     await asyncio.gather(*(reads.read(key) for key in keys))
     assert backends(rows)
@@ -318,7 +323,7 @@ async def test_closing_leaves_no_connection(reads: SharedReads, rows: Rows) -> N
     await no_backend_is_left(rows)
 
 
-async def test_closing_waits_for_the_reads_under_way(reads: SharedReads, rows: Rows) -> None:
+async def test_closing_waits_for_the_reads_under_way(reads: SharedReads[UUID], rows: Rows) -> None:
     (key,) = insert(rows)
     caller = asyncio.create_task(reads.read(key))
     await asyncio.sleep(0)
@@ -328,7 +333,9 @@ async def test_closing_waits_for_the_reads_under_way(reads: SharedReads, rows: R
     await no_backend_is_left(rows)
 
 
-async def test_closing_waits_for_reads_that_wait_for_a_lane(reads: SharedReads, rows: Rows) -> None:
+async def test_closing_waits_for_reads_that_wait_for_a_lane(
+    reads: SharedReads[UUID], rows: Rows
+) -> None:
     keys = insert(rows, LANES + 1)
     with rows.transaction():
         rows.execute("LOCK TABLE repositories IN ACCESS EXCLUSIVE MODE")
@@ -352,7 +359,7 @@ async def test_closing_waits_for_reads_that_wait_for_a_lane(reads: SharedReads, 
 
 
 async def test_closing_after_a_frozen_select_leaves_no_connection(
-    monkeypatch: pytest.MonkeyPatch, reads: SharedReads, rows: Rows
+    monkeypatch: pytest.MonkeyPatch, reads: SharedReads[UUID], rows: Rows
 ) -> None:
     monkeypatch.setattr("app.services.reads.DEADLINE", 0.3)
     (key,) = insert(rows)
