@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer and nothing else; another one than python3: make run PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock clean
+.PHONY: help run test bench lint format lock clean
 
 SETUP = PYTHON='$(PYTHON)' sh scripts/setup.sh
 VENV = .venv/bin/python
@@ -18,6 +18,10 @@ run: ## Serve the API and its Swagger UI (settings: .env.example)
 test: ## Run the tests (some of them: make test ARGS='-k etag')
 	@$(SETUP) requirements-dev.txt
 	@exec $(VENV) -m pytest -n auto --dist loadscope $(ARGS)
+
+bench: ## Measure the speed beside other servers (needs wrk; Node for one of them)
+	@$(SETUP) requirements-dev.txt
+	@exec $(VENV) -m bench $(ARGS)
 
 lint: ## Check style, format, types and the direction of imports
 	@$(SETUP) requirements-dev.txt

@@ -1,0 +1,5 @@
+"""Makes `python -m bench` the command."""
+
+from bench.run import main
+
+main()
