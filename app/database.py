@@ -163,6 +163,10 @@ class Database:
                 raise StartError(
                     f"The database's schema is not one that this version knows: {error}."
                 ) from error
+            except DBAPIError as error:
+                raise StartError(
+                    f"The database's schema cannot be brought up to date: {reason(error)}."
+                ) from error
 
     async def close(self) -> None:
         """Wait for the transactions under way, then close every connection."""

@@ -462,6 +462,13 @@ async def test_a_schema_of_the_future_is_refused_with_a_sentence(own_database: s
         await migrate(own_database)
 
 
+async def test_tables_that_may_not_be_made_are_refused_with_a_sentence(empty_database: str) -> None:
+    with psycopg.connect(**connection_parameters(empty_database), autocommit=True) as connection:
+        connection.execute("CREATE TABLE repositories (something_else int)")
+    with pytest.raises(StartError, match="cannot be brought up to date: .*already exists"):
+        await migrate(empty_database)
+
+
 async def test_a_database_that_does_not_exist_is_refused_at_once(database_url: str) -> None:
     url = url_of({**connection_parameters(database_url), "dbname": "no-such-database"})
     async with asyncio.timeout(5):
