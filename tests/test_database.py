@@ -465,7 +465,7 @@ async def test_a_schema_of_the_future_is_refused_with_a_sentence(own_database: s
 async def test_tables_that_may_not_be_made_are_refused_with_a_sentence(empty_database: str) -> None:
     with psycopg.connect(**connection_parameters(empty_database), autocommit=True) as connection:
         connection.execute("CREATE TABLE repositories (something_else int)")
-    with pytest.raises(StartError, match="cannot be brought up to date: .*already exists"):
+    with pytest.raises(StartError, match=r"cannot be brought up to date: .*already exists"):
         await migrate(empty_database)
 
 
