@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer and nothing else; another one than python3: make run PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint format lock clean
+.PHONY: help run test bench test-faults audit lint format lock clean
 
 SETUP = PYTHON='$(PYTHON)' sh scripts/setup.sh
 VENV = .venv/bin/python
@@ -9,7 +9,7 @@ VENV = .venv/bin/python
 # Recipes end with exec where they can: then Ctrl-C ends make without a word about it.
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' Makefile
 
 run: ## Serve the API and its Swagger UI (settings: .env.example)
 	@$(SETUP) requirements.txt
@@ -22,6 +22,14 @@ test: ## Run the tests (some of them: make test ARGS='-k etag')
 bench: ## Measure the speed beside other servers (needs wrk; Node for one of them)
 	@$(SETUP) requirements-dev.txt
 	@exec $(VENV) -m bench $(ARGS)
+
+test-faults: ## Let it be flooded, fuzzed and killed (minutes; some of it: ARGS='-k idle')
+	@$(SETUP) requirements-dev.txt
+	@exec $(VENV) -m pytest tests/faults $(ARGS)
+
+audit: ## Look for known vulnerabilities of what is pinned
+	@$(SETUP) requirements-dev.txt
+	@sh scripts/audit.sh
 
 lint: ## Check style, format, types and the direction of imports
 	@$(SETUP) requirements-dev.txt
@@ -39,5 +47,5 @@ lock: ## Renew requirements*.txt: the newest versions that pyproject.toml allows
 	@PYTHON='$(PYTHON)' sh scripts/lock.sh
 
 clean: ## Remove .venv and caches (the data in .data stays)
-	rm -rf .venv .*_cache .hypothesis
+	rm -rf .venv .*_cache .hypothesis node_modules
 	find app main.py migrations scripts tests -name __pycache__ -prune -exec rm -rf {} +

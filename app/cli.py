@@ -1,6 +1,7 @@
 """The command line: `python -m app` serves the API."""
 
 import sys
+from contextlib import suppress
 
 import uvicorn
 
@@ -9,6 +10,8 @@ from app.settings import Settings
 
 # Seconds that requests under way have to end after SIGTERM; each of them ends within 5.5.
 GRACE = 10
+# Each connection is an open file.
+MOST_FILES = 10_240
 
 
 def main() -> None:
@@ -17,18 +20,30 @@ def main() -> None:
         settings = Settings.load()
     except StartError as error:
         sys.exit(str(error))
+    _allow_many_connections()
     print(_banner(settings), flush=True)
     uvicorn.run(
         "app.main:app",
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
+        http="app.protocol:BoundedProtocol",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE,
     )
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit on open files, 256 or 1,024 on most machines, as far as is allowed."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource  # noqa: PLC0415  (Windows has none.)
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _banner(settings: Settings) -> str:

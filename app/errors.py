@@ -5,6 +5,7 @@ TrackerError
 │   ├── SettingsError
 │   └── EmbeddedPostgresError
 └── Problem                       answered as RFC 9457 problem details
+    ├── MalformedRequest          400
     ├── HostNotAllowed            400
     ├── RouteNotFound             404
     ├── MethodNotAllowed          405
@@ -70,6 +71,15 @@ class Problem(TrackerError):
         super().__init__(self.detail)
         self.members = members or {}
         self.headers = headers or {}
+
+
+class MalformedRequest(Problem):
+    """What was sent is not HTTP; answered before there is a request."""
+
+    status = 400
+    slug = "malformed-request"
+    title = "Malformed request"
+    usually = "What was sent is not HTTP/1.1, or too much of it."
 
 
 class HostNotAllowed(Problem):

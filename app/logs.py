@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from random import getrandbits
 from typing import Any, Literal
 
 import orjson
@@ -16,6 +17,11 @@ LogFormat = Literal["console", "json"]
 
 # Set for each request, and inherited by what a request starts.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+
+def new_request_id() -> str:
+    """Return an id for a request that brought none; it names the request and guards nothing."""
+    return f"{getrandbits(128):032x}"
 
 
 def configure_logging(level: str, log_format: LogFormat | None) -> None:

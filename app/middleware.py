@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from random import getrandbits
 from time import perf_counter
 
 import structlog
@@ -10,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import HostNotAllowed, InternalError, StartError
-from app.logs import request_id
+from app.logs import new_request_id, request_id
 from app.problems import problem_response, request_path
 
 log = structlog.get_logger(__name__)
@@ -31,7 +30,7 @@ def _hosts_and_id(headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], 
             hosts.append(value)
         elif name == b"x-request-id" and _SANE_REQUEST_ID.fullmatch(value):
             this_id = value.decode()
-    return hosts, this_id or f"{getrandbits(128):032x}"
+    return hosts, this_id or new_request_id()
 
 
 class Edge:

@@ -1,10 +1,11 @@
 """One statement, prepared on a connection of its own and run through libpq directly."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from psycopg.pq import ExecStatus
+from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGresult
 
 from app.database import Database
@@ -17,7 +18,8 @@ class PreparedStatement:
     """Runs a statement with one parameter, one call at a time, binary both ways.
 
     psycopg's cursors cost as much as the rest of a read. This uses libpq as psycopg wraps it
-    (`psycopg.pq`), and stays registered with the event loop instead of once per call.
+    (`psycopg.pq`), stays registered with the event loop instead of once per call, and hands the
+    result over without another turn of the loop.
     """
 
     def __init__(self, database: Database, sql: bytes) -> None:
@@ -25,41 +27,80 @@ class PreparedStatement:
         self._sql = sql
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._socket = -1
-        self._answer: asyncio.Future[PGresult] | None = None
+        self._done: Callable[[PGresult | psycopg.Error], None] | None = None
         self._result: PGresult | None = None
 
     @property
     def is_connected(self) -> bool:
-        """Tell whether a call would use a connection that was there before."""
+        """Tell whether there is a connection, for all that is known."""
         return self._connection is not None
 
-    async def run(self, parameter: bytes) -> PGresult:
-        """Return the result; raises psycopg.Error. After a failure the next call connects anew.
-
-        The parameter has to be small, as it must fit into the socket's buffer: 16 kB are.
-        """
+    async def connect(self) -> None:
+        """Connect and prepare, unless that is done; raises psycopg.Error."""
+        if self._connection is not None:
+            return
+        connection = self._connection = await self._database.connect()
         try:
-            connection = self._connection or await self._connect()
-            if connection.prepare_threshold is None:
-                # Behind a pooler the next call may reach a backend that has not prepared it.
-                connection.pgconn.send_query_params(
-                    self._sql, [parameter], param_formats=[_BINARY], result_format=_BINARY
-                )
+            if connection.prepare_threshold is not None:
+                # One plan serves all; to make it anew each time costs more than to run it.
+                await connection.execute("SET plan_cache_mode = force_generic_plan")
+                connection.pgconn.send_prepare(_NAME, self._sql)
+                await self._until_done(connection)
             else:
-                connection.pgconn.send_query_prepared(
-                    _NAME, [parameter], param_formats=[_BINARY], result_format=_BINARY
-                )
-            return await self._receive(connection)
+                self._listen(connection)
         except BaseException:
             await self.close()
             raise
 
+    def start(self, parameter: bytes, done: Callable[[PGresult | psycopg.Error], None]) -> None:
+        """Send the statement; `done` is called with its result, or with the error.
+
+        Raises psycopg.Error where it cannot be sent. The parameter has to be small, as it must
+        fit into the socket's buffer: 40 kB are. After an error the statement has to be closed.
+        """
+        if self._connection is None:
+            raise psycopg.OperationalError("the connection was lost")
+        pgconn = self._connection.pgconn
+        if self._connection.prepare_threshold is None:
+            # Behind a pooler the next call may reach a backend that has not prepared it.
+            pgconn.send_query_params(
+                self._sql, [parameter], param_formats=[_BINARY], result_format=_BINARY
+            )
+        else:
+            pgconn.send_query_prepared(
+                _NAME, [parameter], param_formats=[_BINARY], result_format=_BINARY
+            )
+        self._done = done
+        if pgconn.flush():
+            raise psycopg.OperationalError("the connection does not take more")
+
     async def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if there is one; a call under way is not told."""
         connection, self._connection = self._connection, None
+        self._done = self._result = None
         if connection is not None:
             self._stop_listening()
             await connection.close()
+
+    async def _until_done(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def finish(outcome: PGresult | psycopg.Error) -> None:
+            if finished.done():
+                return
+            if isinstance(outcome, psycopg.Error):
+                finished.set_exception(outcome)
+            else:
+                finished.set_result(None)
+
+        self._done = finish
+        self._listen(connection)
+        connection.pgconn.flush()
+        await finished
+
+    def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self._socket = connection.pgconn.socket
+        asyncio.get_running_loop().add_reader(self._socket, self._on_readable, connection)
 
     def _stop_listening(self) -> None:
         # By the number that was registered: libpq may have closed the socket already.
@@ -67,52 +108,39 @@ class PreparedStatement:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket = -1
 
-    async def _connect(self) -> psycopg.AsyncConnection[Any]:
-        connection = self._connection = await self._database.connect()
-        if connection.prepare_threshold is not None:
-            # One plan serves all; to make it anew each time costs more than to run it.
-            await connection.execute("SET plan_cache_mode = force_generic_plan")
-        self._socket = connection.pgconn.socket
-        asyncio.get_running_loop().add_reader(self._socket, self._on_readable, connection)
-        if connection.prepare_threshold is not None:
-            connection.pgconn.send_prepare(_NAME, self._sql)
-            await self._receive(connection)
-        return connection
-
-    async def _receive(self, connection: psycopg.AsyncConnection[Any]) -> PGresult:
-        self._answer = asyncio.get_running_loop().create_future()
-        if connection.pgconn.flush():
-            raise psycopg.OperationalError("the connection does not take more")
-        return await self._answer
-
     def _on_readable(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Take what has arrived; answer when the server is ready for the next call."""
+        """Take what has arrived; it is complete when the server is ready for the next call."""
         try:
             connection.pgconn.consume_input()
             while not connection.pgconn.is_busy():
                 result = connection.pgconn.get_result()
                 if result is None:
-                    self._deliver()
+                    self._finish()
                     return
                 self._result = result
         except psycopg.Error as error:
-            # PostgreSQL has hung up. Where nobody waits, the next call connects anew.
+            # PostgreSQL has hung up, be it that somebody waits or not.
             self._stop_listening()
             connection.pgconn.finish()
             self._connection = None
-            if self._answer is not None and not self._answer.done():
-                self._answer.set_exception(error)
+            self._tell(error)
 
-    def _deliver(self) -> None:
+    def _finish(self) -> None:
         result, self._result = self._result, None
-        if result is None or self._answer is None or self._answer.done():
-            return
-        if result.status in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
-            self._answer.set_result(result)
-            return
-        state = (result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) or b"").decode()
-        try:
-            kind = psycopg.errors.lookup(state)
-        except KeyError:
-            kind = psycopg.DatabaseError
-        self._answer.set_exception(kind(result.get_error_message()))
+        if result is not None:
+            succeeded = result.status in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
+            self._tell(result if succeeded else _error(result))
+
+    def _tell(self, outcome: PGresult | psycopg.Error) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done(outcome)
+
+
+def _error(result: PGresult) -> psycopg.Error:
+    state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+    try:
+        kind = psycopg.errors.lookup(state)
+    except KeyError:
+        kind = psycopg.DatabaseError
+    return kind(result.get_error_message())

@@ -29,7 +29,7 @@ EXTRA_MEMBERS = {
     "name-held": {"repository_id"},
 }
 # The problems that belong to no operation of the API.
-OF_NO_OPERATION = {"method-not-allowed", "route-not-found"}
+OF_NO_OPERATION = {"malformed-request", "method-not-allowed", "route-not-found"}
 
 
 def kinds(parent: type[Problem] = Problem) -> Iterator[type[Problem]]:
@@ -61,6 +61,9 @@ class _Provocations:
     def track_answered(self, answer: Answer) -> httpx.Response:
         self.github.script("fastapi/fastapi", answer, repeat=True)
         return self.track()
+
+    def malformed_request(self) -> httpx.Response:
+        return self.client.request("WRONG", "/")
 
     def host_not_allowed(self) -> httpx.Response:
         return self.client.get(self.path, headers={"Host": "evil.test"})

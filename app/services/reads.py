@@ -1,7 +1,10 @@
 """Reads that wait at the same moment share one SELECT."""
 
 import asyncio
-from typing import Generic, TypeVar
+from collections import deque
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import psycopg
 import structlog
@@ -26,17 +29,21 @@ DEADLINE = 4.5
 LANES = 2
 
 # In one SELECT, so that what is sent fits into a socket's buffer.
-MOST_KEYS = 200
+MOST_READS = 200
+
+# PostgreSQL was restarted, another host leads now, or a migration made the plan stale.
+WORTH_A_RETRY = (*UNAVAILABLE, psycopg.NotSupportedError)
 
 
 class _Batch(Generic[K]):
     """The reads that one SELECT answers, each with a future of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, timer: asyncio.TimerHandle) -> None:
         self.reads: list[tuple[K, asyncio.Future[Row]]] = []
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer = timer
+        self.lane: PreparedStatement | None = None
         self.task: asyncio.Task[None] | None = None
-        self.given_up = False
+        self.attempts = 0
 
     def waiting(self) -> list[K]:
         """Return the keys that somebody still waits for."""
@@ -53,105 +60,129 @@ class _Batch(Generic[K]):
                 future.set_exception(error)
 
 
-class _Lane(Generic[K]):
-    """A connection for one SELECT at a time, made when it is needed and again when it is lost."""
-
-    def __init__(self, database: Database, select: crud.KeyedSelect[K]) -> None:
-        self._select = select
-        self._statement = PreparedStatement(database, select.sql)
-        self.close = self._statement.close
-
-    async def select(self, keys: list[K]) -> dict[K, RepositoryRow]:
-        """Return the rows that exist; a connection that turns out to be dead is replaced."""
-        rows: dict[K, RepositoryRow] = {}
-        for start in range(0, len(keys), MOST_KEYS):
-            parameter = self._select.parameter(keys[start : start + MOST_KEYS])
-            rows |= self._select.rows(await self._run(parameter))
-        return rows
-
-    async def _run(self, parameter: bytes) -> PGresult:
-        was_connected = self._statement.is_connected
-        try:
-            return await self._statement.run(parameter)
-        except (*UNAVAILABLE, psycopg.NotSupportedError):
-            if not was_connected:
-                raise
-            # PostgreSQL was restarted, another host leads now, or a migration made the plan stale.
-            return await self._statement.run(parameter)
-
-
 class SharedReads(Generic[K]):
     """Reads rows by their keys, always from PostgreSQL and never from memory.
 
     A read joins the batch that gathers, never a SELECT that has begun: it sees all that was
-    committed before it started.
+    committed before it started. A lane is a connection with the SELECT prepared on it.
     """
 
     def __init__(
         self, database: Database, select: crud.KeyedSelect[K], *, lanes: int = LANES
     ) -> None:
         self._database = database
-        self._keyed = select
-        self._gathering: _Batch[K] | None = None
+        self._select = select
+        self._gathering: deque[_Batch[K]] = deque()
+        self._under_way: set[_Batch[K]] = set()
         self._free_lanes = [self._new_lane() for _ in range(lanes)]
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def read(self, key: K) -> Row:
         """Return the row with this key, or None; raise DatabaseUnavailable within the deadline."""
         loop = asyncio.get_running_loop()
-        batch = self._gathering
-        if batch is None:
-            batch = self._gathering = _Batch[K]()
-            batch.timer = loop.call_later(DEADLINE, self._give_up, batch)
-            # One turn of the loop later, so that requests which arrived together go together.
-            loop.call_soon(self._begin)
+        if not self._gathering or len(self._gathering[-1].reads) >= MOST_READS:
+            self._gather(loop)
         future: asyncio.Future[Row] = loop.create_future()
-        batch.reads.append((key, future))
+        self._gathering[-1].reads.append((key, future))
         return await future
 
-    def _new_lane(self) -> _Lane[K]:
-        return _Lane(self._database, self._keyed)
+    async def close(self) -> None:
+        """Wait for the reads under way, then close the connections."""
+        while pending := self._pending():
+            await asyncio.wait(pending)
+            await asyncio.sleep(0)  # What waits for them goes on before the next look.
+        for lane in self._free_lanes:
+            await lane.close()
+
+    def _pending(self) -> list[asyncio.Future[Any]]:
+        batches = (*self._gathering, *self._under_way)
+        reads = [future for batch in batches for _, future in batch.reads if not future.done()]
+        return [*reads, *self._tasks]
+
+    def _new_lane(self) -> PreparedStatement:
+        return PreparedStatement(self._database, self._select.sql)
+
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch: _Batch[K] = _Batch(loop.call_later(DEADLINE, lambda: self._give_up(batch)))
+        self._gathering.append(batch)
+        # One turn of the loop later, so that requests which arrived together go together.
+        loop.call_soon(self._begin)
 
     def _begin(self) -> None:
-        if self._gathering is None or not self._free_lanes:
-            return
-        batch, self._gathering = self._gathering, None
-        batch.task = asyncio.create_task(self._select(batch, self._free_lanes.pop()))
-        self._tasks.add(batch.task)
-        batch.task.add_done_callback(self._tasks.discard)
+        while self._gathering and self._free_lanes:
+            batch = self._gathering.popleft()
+            batch.lane = self._free_lanes.pop()
+            self._under_way.add(batch)
+            self._start(batch, batch.lane)
 
-    async def _select(self, batch: _Batch[K], lane: _Lane[K]) -> None:
+    def _start(self, batch: _Batch[K], lane: PreparedStatement) -> None:
+        """Send the SELECT at once where there is a connection, without a task of its own."""
+        batch.attempts += 1
+        if not lane.is_connected:
+            self._spawn(batch, self._connect_and_start(batch, lane))
+            return
         try:
-            batch.answer(await lane.select(batch.waiting()))
-        except UNAVAILABLE as error:
-            if not batch.given_up:
-                log.warning("database unavailable", reason=reason(error))
-            batch.fail(DatabaseUnavailable())
-        except Exception as error:  # noqa: BLE001  (each reader raises it)
-            batch.fail(error)
-        if batch.timer is not None:
-            batch.timer.cancel()
-        if batch.given_up:
-            await lane.close()
+            parameter = self._select.parameter(batch.waiting())
+            lane.start(parameter, partial(self._done, batch, lane))
+        except psycopg.Error as error:
+            self._done(batch, lane, error)
+
+    def _done(
+        self, batch: _Batch[K], lane: PreparedStatement, outcome: PGresult | psycopg.Error
+    ) -> None:
+        if isinstance(outcome, psycopg.Error):
+            self._spawn(batch, self._recover(batch, lane, outcome))
+            return
+        batch.answer(self._select.rows(outcome))
+        self._end(batch, lane)
+
+    async def _recover(
+        self, batch: _Batch[K], lane: PreparedStatement, error: psycopg.Error
+    ) -> None:
+        await lane.close()
+        if batch.attempts == 1 and isinstance(error, WORTH_A_RETRY):
+            self._start(batch, lane)
         else:
+            self._fail(batch, lane, error)
+
+    async def _connect_and_start(self, batch: _Batch[K], lane: PreparedStatement) -> None:
+        try:
+            await lane.connect()
+        except Exception as error:  # noqa: BLE001  (each reader raises it)
+            self._fail(batch, lane, error)
+        else:
+            self._start(batch, lane)
+
+    def _fail(self, batch: _Batch[K], lane: PreparedStatement, error: Exception) -> None:
+        if isinstance(error, UNAVAILABLE):
+            log.warning("database unavailable", reason=reason(error))
+            error = DatabaseUnavailable()
+        batch.fail(error)
+        self._end(batch, lane)
+
+    def _end(self, batch: _Batch[K], lane: PreparedStatement) -> None:
+        batch.timer.cancel()
+        self._under_way.discard(batch)
+        if batch.lane is lane:
             self._free_lanes.append(lane)
-            self._begin()
+        self._begin()
 
     def _give_up(self, batch: _Batch[K]) -> None:
         """Answer that the database is away, and leave a connection that may never answer."""
         log.warning("database does not answer in time", reads=len(batch.reads))
-        batch.given_up = True
         batch.fail(DatabaseUnavailable())
-        if batch is self._gathering:
-            self._gathering = None
+        if batch.lane is None:
+            self._gathering.remove(batch)
+            return
+        lane, batch.lane = batch.lane, None
         if batch.task is not None:
             batch.task.cancel()
-            self._free_lanes.append(self._new_lane())
-            self._begin()
+        self._under_way.discard(batch)
+        self._spawn(batch, lane.close())
+        self._free_lanes.append(self._new_lane())
+        self._begin()
 
-    async def close(self) -> None:
-        """Wait for the SELECTs under way, then close the connections."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-        for lane in self._free_lanes:
-            await lane.close()
+    def _spawn(self, batch: _Batch[K], work: Coroutine[Any, Any, None]) -> None:
+        batch.task = asyncio.create_task(work)
+        self._tasks.add(batch.task)
+        batch.task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,1 @@
+"""What takes minutes: floods, faults and strangers, for `make test-faults`."""

@@ -1,0 +1,58 @@
+"""Ten thousand cases of the contract, by as many seeds as that takes."""
+
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from app.settings import PROJECT_DIR
+from tests.support.process import GitHubProcess
+from tests.test_contract import (
+    OPERATIONS,
+    accepted,
+    assert_the_contract_held,
+    github,
+    schemathesis,
+    service,
+)
+from tests.test_main import Service
+
+__all__ = ["github", "service"]  # Fixtures of the everyday suite's shorter run.
+
+CASES = 10_000
+MOST_SEEDS = 40
+
+
+@pytest.mark.timeout(1800)
+def test_ten_thousand_cases_find_nothing_that_the_document_does_not_say(
+    service: Service, github: GitHubProcess, tmp_path: Path
+) -> None:
+    cases, carried_out = 0, Counter[str]()
+    for seed in range(1, MOST_SEEDS + 1):
+        report = schemathesis(service, tmp_path, examples=250, seed=seed)
+        assert_the_contract_held(report)
+        cases += report["test_cases"]["generated"]
+        carried_out.update(accepted(report))
+        if cases >= CASES:
+            break
+    assert cases >= CASES
+    assert {operation for operation, count in carried_out.items() if count} == OPERATIONS
+    assert github.report()["violations"] == []
+    assert service.process.poll() is None
+    assert httpx.get(f"{service.url}/docs").status_code == 200
+    assert not [line for line in service.log if "unforeseen error" in line]
+
+
+def test_a_linter_finds_no_error_in_the_document() -> None:
+    linted = subprocess.run(
+        ["/bin/sh", PROJECT_DIR / "scripts" / "lint_openapi.sh"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if "skipped: " in linted.stdout:
+        pytest.skip(linted.stdout.rpartition("skipped: ")[2].strip())
+    assert linted.returncode == 0, linted.stdout
