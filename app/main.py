@@ -44,6 +44,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="GitHub Repository Tracker",
         version=__version__,
         summary="Tracks GitHub repositories: what GitHub says of them, kept in PostgreSQL.",
+        description=(
+            "Give it an owner and a name; it asks GitHub, keeps the answer, and serves it. "
+            "Every error is a problem (RFC 9457) with a sentence that says what to do."
+        ),
+        openapi_tags=[{"name": "repositories", "description": "The records of repositories."}],
         license_info={"name": "MIT", "identifier": "MIT"},
         routes=list(api.router.routes),
         lifespan=lifespan,
