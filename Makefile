@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer and nothing else; another one than python3: make run PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench test-faults audit lint format lock clean
+.PHONY: help run test bench test-faults test-container audit lint format lock clean
 
 SETUP = PYTHON='$(PYTHON)' sh scripts/setup.sh
 VENV = .venv/bin/python
@@ -9,7 +9,7 @@ VENV = .venv/bin/python
 # Recipes end with exec where they can: then Ctrl-C ends make without a word about it.
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s%s\n", $$1, $$2 }' Makefile
 
 run: ## Serve the API and its Swagger UI (settings: .env.example)
 	@$(SETUP) requirements.txt
@@ -26,6 +26,9 @@ bench: ## Measure the speed beside other servers (needs wrk; Node for one of the
 test-faults: ## Let it be flooded, fuzzed and killed (minutes; some of it: ARGS='-k idle')
 	@$(SETUP) requirements-dev.txt
 	@exec $(VENV) -m pytest tests/faults $(ARGS)
+
+test-container: ## Build the image and bring compose up (root without Docker: may install packages)
+	@exec sh scripts/try_container.sh
 
 audit: ## Look for known vulnerabilities of what is pinned
 	@$(SETUP) requirements-dev.txt
