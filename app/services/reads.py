@@ -91,7 +91,13 @@ class SharedReads(Generic[K]):
         while pending := self._pending():
             await asyncio.wait(pending)
             await asyncio.sleep(0)  # What waits for them goes on before the next look.
-        for lane in self._free_lanes:
+        # Batches may be left whose readers have all gone away.
+        for batch in (*self._gathering, *self._under_way):
+            batch.timer.cancel()
+        lanes = [*self._free_lanes, *(batch.lane for batch in self._under_way if batch.lane)]
+        self._gathering.clear()
+        self._free_lanes.clear()
+        for lane in lanes:
             await lane.close()
 
     def _pending(self) -> list[asyncio.Future[Any]]:
