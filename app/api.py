@@ -38,7 +38,7 @@ RECORD = "/repos/{repository_id}"
 async def read_repository(repository_id: UUID, request: Request) -> Response:
     record = await _tracker(request).read(repository_id)
     if _conditions(request).is_current(record.etag):
-        return Response(status_code=304, headers=_validators(record))
+        return _not_modified(record)
     return _answer(record, headers={"Cache-Control": "no-cache"})
 
 
@@ -130,8 +130,10 @@ def _conditions(request: Request) -> Conditions:
     return Conditions(found.get(b"if-match"), found.get(b"if-none-match"))
 
 
-def _validators(record: Representation) -> dict[str, str]:
-    return {"ETag": record.etag, "Cache-Control": "no-cache"}
+def _not_modified(record: Representation) -> Response:
+    response = Response(status_code=304)
+    response.raw_headers = [(b"etag", record.etag.encode()), (b"cache-control", b"no-cache")]
+    return response
 
 
 def _answer(
