@@ -6,6 +6,7 @@ from contextlib import suppress
 import uvicorn
 
 from app.errors import StartError
+from app.logs import configure_logging
 from app.settings import Settings
 
 # Seconds that requests under way have to end after SIGTERM; each of them ends within 5.5.
@@ -21,6 +22,7 @@ def main() -> None:
     except StartError as error:
         sys.exit(str(error))
     _allow_many_connections()
+    configure_logging(settings.log_level, settings.log_format)
     print(_banner(settings), flush=True)
     uvicorn.run(
         "app.main:app",

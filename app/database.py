@@ -15,6 +15,7 @@ from sqlalchemy import Connection, event, func, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from app.database_url import connection_parameters
 from app.errors import DatabaseUnavailable, StartError
@@ -59,6 +60,22 @@ class _LostBeforeCommit(Exception):
     """The connection turned out to be dead and nothing was committed: a new one may do."""
 
 
+class _Pool(AsyncAdaptedQueuePool):
+    """A pool that keeps no connection once it was disposed of: nobody would close it."""
+
+    _disposed = False
+
+    def dispose(self) -> None:
+        """Close the connections that lie idle now, and those in use when they are given back."""
+        self._disposed = True
+        super().dispose()
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if self._disposed:
+            record.close()
+        super()._do_return_conn(record)  # Still given back: it wakes who waits for a slot.
+
+
 class Database:
     """The connections to one PostgreSQL, or to whichever of several hosts is writable."""
 
@@ -74,6 +91,7 @@ class Database:
         self._engine = create_async_engine(
             "postgresql+psycopg://",
             connect_args={**self._parameters, "prepare_threshold": None},
+            poolclass=_Pool,
             pool_size=POOL_SIZE,
             max_overflow=0,
             pool_use_lifo=True,
@@ -130,9 +148,14 @@ class Database:
 
     async def connect(self) -> psycopg.AsyncConnection[Any]:
         """Return a connection of its own in autocommit mode, outside of the pool."""
-        connection = await psycopg.AsyncConnection.connect(
-            **self._parameters, autocommit=True, prepare_threshold=None
-        )
+        try:
+            connection = await psycopg.AsyncConnection.connect(
+                **self._parameters, autocommit=True, prepare_threshold=None
+            )
+        except psycopg.OperationalError:
+            # Where connections are scarce, those that lie idle in the pool keep this one out.
+            await self._engine.dispose()
+            raise
         try:
             backend = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
         except BaseException:
@@ -170,7 +193,11 @@ class Database:
 
     async def close(self) -> None:
         """Wait for the transactions under way, then close every connection."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _ in range(3):  # One that is cancelled once waits ten seconds for a frozen PostgreSQL.
+            if self._tasks:
+                _, late = await asyncio.wait(self._tasks, timeout=1)
+                for task in late:
+                    task.cancel()
         await self._engine.dispose()
 
 

@@ -1,8 +1,12 @@
 """The application: built from the settings, opened and closed by its lifespan."""
 
 import gc
+import os
+import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from multiprocessing import parent_process
 from typing import TypedDict
 
 import structlog
@@ -37,6 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         configure_logging(settings.log_level, settings.log_format)
+        _end_with_parent()
         async with open_tracker(settings) as tracker:
             yield {"tracker": tracker}
 
@@ -86,6 +91,19 @@ async def open_tracker(settings: Settings) -> AsyncIterator[Tracker]:
         log.info("ready", version=__version__)
         yield tracker
         log.info("stopping")
+
+
+def _end_with_parent() -> None:
+    """Stop when the process that started this worker is killed, instead of holding its port."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _spare_the_garbage_collector() -> None:
