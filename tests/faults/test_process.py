@@ -1,0 +1,292 @@
+"""Our own processes at their worst: killed in the middle of writing, stopped, started at once."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import httpx2 as httpx
+import psycopg
+import pytest
+
+from app.cli import GRACE
+from tests.faults.support import (
+    MARGIN,
+    PATIENCE,
+    PROMISED,
+    RECOVERY,
+    Answer,
+    Embedded,
+    Load,
+    ask,
+    assert_stored,
+    children,
+    folder_for_postgresql,
+    is_alive,
+    loaded,
+    processes,
+    said,
+    send,
+    serving,
+    tell,
+    until,
+    until_writable,
+)
+from tests.support.answers import silence
+from tests.support.github import GitHub
+from tests.test_database import new_database
+from tests.test_main import AS_MODULE, Service
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc"),
+    pytest.mark.timeout(180),
+]
+
+WORKERS = 2
+REPLICAS = 10
+LATENCY = 1.0
+# Seconds in which a worker is replaced: it is noticed, and a new one imports everything.
+NEW_WORKER = 20.0
+# Seconds that ten replicas have to start on a machine with a core or two.
+START_PATIENCE = 100.0
+
+
+@pytest.fixture
+def github() -> Iterator[GitHub]:
+    """A GitHub that has whatever is asked for, and no limit."""
+    with GitHub.in_thread() as github:
+        github.generate = True
+        github.keep_calls = False
+        github.remaining = 10**9
+        yield github
+        assert github.violations == []
+
+
+@contextmanager
+def embedded_service(folder: Path, github: GitHub, workers: int = WORKERS) -> Iterator[Service]:
+    """Run the service with a PostgreSQL of its own."""
+    settings = {"DATABASE_URL": "", "DATA_DIR": str(folder), "GITHUB_API_URL": github.url}
+    with serving(**settings, workers=workers) as service:
+        yield service
+
+
+def workers_of(service: Service) -> list[int]:
+    """Return the processes that answer requests."""
+    found = []
+    for pid in children(service.process.pid):
+        with suppress(OSError):
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
+
+
+async def test_a_killed_worker_is_replaced_and_nothing_acknowledged_is_lost(
+    github: GitHub,
+) -> None:
+    with folder_for_postgresql() as folder, embedded_service(folder, github) as service:
+        await until(lambda: len(workers_of(service)) == WORKERS, "there are not two workers")
+        async with loaded(service.url, github, may_be_cut_off=True) as load:
+            victim, other = workers_of(service)
+            os.kill(victim, signal.SIGKILL)
+            killed = time.monotonic()
+            await until(
+                lambda: said(service, "startup complete") == WORKERS + 1,
+                "it was not replaced",
+                NEW_WORKER,
+            )
+            tell(f"replaced after {time.monotonic() - killed:.2f} s")
+            assert len(workers_of(service)) == WORKERS
+            assert other in workers_of(service)
+            await asyncio.sleep(RECOVERY)
+            await load.do(20)
+        assert_kept(load, Embedded(folder).url, well=killed)
+
+
+async def test_a_killed_supervisor_is_replaced_and_nothing_acknowledged_is_lost(
+    github: GitHub,
+) -> None:
+    with folder_for_postgresql() as folder, embedded_service(folder, github) as service:
+        embedded = Embedded(folder)
+        async with loaded(service.url, github) as load:
+            before = embedded.published()
+            os.kill(before["supervisor"], signal.SIGKILL)
+            killed = time.monotonic()
+            await until(lambda: embedded.published() not in ({}, before), "nobody took its place")
+            ready = await until_writable(embedded.url)
+            tell(f"PostgreSQL was ready {ready - killed:.2f} s after the supervisor was killed")
+            assert not is_alive(before["postgres"])
+            await asyncio.sleep(RECOVERY)
+            await load.do(20)
+        assert_kept(load, embedded.url, well=ready + RECOVERY)
+
+
+@pytest.mark.parametrize("workers", [1, WORKERS])
+async def test_a_killed_server_leaves_nothing_but_what_it_acknowledged(
+    github: GitHub, workers: int
+) -> None:
+    with folder_for_postgresql() as folder:
+        with embedded_service(folder, github, workers) as service:
+            async with loaded(service.url, github, may_be_cut_off=True) as load:
+                with no_survivors(service):
+                    service.process.kill()
+                    killed = time.monotonic()
+                    await until(lambda: not processes(folder), "PostgreSQL lives on")
+                    tell(f"PostgreSQL was gone {time.monotonic() - killed:.2f} s after the kill")
+        assert load.broken == []
+        with embedded_service(folder, github, workers) as service:
+            assert_stored(load.records, Embedded(folder).url)
+            async with Load(service.url, github) as again:
+                again.records = load.records
+                await again.do(20)
+            assert_kept(again, Embedded(folder).url, well=killed)
+
+
+@contextmanager
+def no_survivors(service: Service) -> Iterator[None]:
+    """No process of the service is left in the end."""
+    family = [service.process.pid, *children(service.process.pid)]
+    try:
+        yield
+        assert [pid for pid in family if is_alive(pid)] == []
+    finally:
+        send(signal.SIGKILL, *family)
+
+
+async def test_all_processes_killed_at_once_leave_nothing_but_what_was_acknowledged(
+    github: GitHub,
+) -> None:
+    """As when the machine loses its power, but for the disk's own memory."""
+    with folder_for_postgresql() as folder:
+        with embedded_service(folder, github) as service:
+            async with loaded(service.url, github, may_be_cut_off=True) as load:
+                published = Embedded(folder).published()
+                supervisor, postgres = published["supervisor"], published["postgres"]
+                family = [service.process.pid, *children(service.process.pid)]
+                # Nobody is to start another one in between.
+                send(signal.SIGSTOP, *family)
+                send(signal.SIGKILL, supervisor, postgres, *children(postgres), *family)
+                await until(lambda: not processes(folder), "PostgreSQL lives on")
+        assert load.broken == []
+        with embedded_service(folder, github) as service:
+            assert_stored(load.records, Embedded(folder).url)
+
+
+def assert_kept(load: Load, url: str, *, well: float) -> None:
+    """Every answer was in time and right, none was refused any more, all is stored as told."""
+    lost = sum(answer.status == 0 for answer in load.answers)
+    refused = [answer for answer in load.answers if answer.status >= 500 and answer.started > well]
+    tell(f"{load}; {lost} cut off, {len(refused)} refused when all was well")
+    assert load.broken == []
+    assert refused == []
+    assert load.worst() < PROMISED + MARGIN
+    assert_stored(load.records, url)
+
+
+# Stopping
+
+
+@pytest.mark.parametrize("workers", [1, WORKERS])
+async def test_every_request_under_way_is_answered_after_sigterm(
+    github: GitHub, postgresql: str, workers: int
+) -> None:
+    """Even those that wait for a slow GitHub, and the one that GitHub never answers."""
+    with new_database(postgresql) as url:
+        settings = {"DATABASE_URL": url, "GITHUB_API_URL": github.url}
+        with serving(**settings, workers=workers) as service:
+            async with loaded(service.url, github, may_be_cut_off=True) as load:
+                github.latency = LATENCY
+                github.script("silent/silent", silence(), repeat=True)
+                before = github.count
+                async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+                    waiting = [
+                        asyncio.create_task(track(client, service, *name))
+                        for name in [("silent", "silent"), *(("slow", f"r-{n}") for n in range(15))]
+                    ]
+                    await until(
+                        lambda: github.count >= before + len(waiting), "GitHub was not asked"
+                    )
+                    service.process.terminate()
+                    signalled = time.monotonic()
+                    await refuses_connections(service)
+                    refused = time.monotonic()
+                    answers = await asyncio.gather(*waiting)
+                    await until(lambda: service.process.poll() is not None, "it did not stop")
+                    stopped = time.monotonic()
+        github.latency = 0.0
+        statuses = Counter(answer.status for answer in answers)
+        tell(
+            f"{statuses}, connections refused after {refused - signalled:.2f} s, "
+            f"stopped after {stopped - signalled:.2f} s with {service.process.returncode}"
+        )
+        assert statuses == {504: 1, 201: 15}
+        assert max(answer.seconds for answer in answers) < PROMISED + MARGIN
+        assert stopped - signalled < GRACE
+        assert service.process.returncode in {0, -signal.SIGTERM}
+        cut_off = [a for a in load.answers if a.status == 0 and a.started < signalled - 0.5]
+        assert cut_off == []
+        assert load.broken == []
+        stored = {answer.body["id"] for answer in answers if answer.status == 201}
+        with psycopg.connect(url) as connection:
+            rows = connection.execute("SELECT id::text FROM repositories WHERE owner = 'slow'")
+            assert {row[0] for row in rows} == stored
+
+
+async def track(client: httpx.AsyncClient, service: Service, owner: str, name: str) -> Answer:
+    """Track a repository."""
+    body = {"owner": owner, "repo_name": name}
+    return await ask(client, "POST", f"{service.url}/repos", body)
+
+
+async def refuses_connections(service: Service) -> None:
+    """Wait until the service takes no more connections."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        except ConnectionError:
+            return
+        writer.close()
+        await asyncio.sleep(0.02)
+    pytest.fail("it goes on taking connections")
+
+
+# Starting
+
+
+async def test_ten_replicas_started_at_once_on_an_empty_database_migrate_it_once(
+    github: GitHub, postgresql: str
+) -> None:
+    with new_database(postgresql) as url, ExitStack() as stack:
+        begun = time.monotonic()
+        settings = {"DATABASE_URL": url, "GITHUB_API_URL": github.url}
+        replicas = [Service(AS_MODULE, settings) for _ in range(REPLICAS)]
+        for replica in replicas:
+            stack.callback(replica.stop)
+        await until(lambda: all(r.url for r in replicas), "not all started", START_PATIENCE)
+        tell(f"{REPLICAS} replicas served after {time.monotonic() - begun:.1f} s")
+        with psycopg.connect(url) as connection:
+            tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname='public'")
+            names = sorted(name for (name,) in tables)
+            versions = connection.execute("SELECT * FROM alembic_version").fetchall()
+        assert names == ["alembic_version", "github_links", "repositories"]
+        assert len(versions) == 1
+        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+            same = await asyncio.gather(*(track(client, r, "one", "same") for r in replicas))
+            assert Counter(answer.status for answer in same) == {201: 1, 409: REPLICAS - 1}
+            assert len({a.body.get("id") or a.body["repository_id"] for a in same}) == 1
+            owned = await asyncio.gather(
+                *(track(client, r, "own", f"r-{n}") for n, r in enumerate(replicas))
+            )
+            assert {answer.status for answer in owned} == {201}
+            for reader, answer in zip(replicas, reversed(owned), strict=True):
+                read = await ask(client, "GET", f"{reader.url}/repos/{answer.body['id']}")
+                assert read.body == answer.body
+        for replica in replicas:
+            replica.process.terminate()
+        assert {replica.stop() for replica in replicas} <= {0, -signal.SIGTERM}
+        assert not any(said(replica, "Traceback") for replica in replicas)
