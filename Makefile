@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer and nothing else; another one than python3: make run PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench test-faults test-container audit lint format lock clean
+.PHONY: help run test bench test-faults test-container cluster test-cluster test-pgbouncer audit lint format lock clean
 
 SETUP = PYTHON='$(PYTHON)' sh scripts/setup.sh
 VENV = .venv/bin/python
@@ -29,6 +29,18 @@ test-faults: ## Let it be flooded, fuzzed and killed (minutes; some of it: ARGS=
 
 test-container: ## Build the image and bring compose up (root without Docker: may install packages)
 	@exec sh scripts/try_container.sh
+
+cluster: ## Start a PostgreSQL cluster and two replicas of the service, to try what they survive
+	@$(SETUP) requirements-dev.txt
+	@exec $(VENV) -m cluster
+
+test-cluster: ## Kill and freeze the leader of that cluster under load (minutes; Linux)
+	@$(SETUP) requirements-dev.txt
+	@exec $(VENV) -m pytest tests/cluster $(ARGS)
+
+test-pgbouncer: ## Run the tests through a PgBouncer that pools transactions (Linux)
+	@$(SETUP) requirements-dev.txt
+	@exec $(VENV) -m cluster.pgbouncer $(ARGS)
 
 audit: ## Look for known vulnerabilities of what is pinned
 	@$(SETUP) requirements-dev.txt
