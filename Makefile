@@ -62,5 +62,5 @@ lock: ## Renew requirements*.txt: the newest versions that pyproject.toml allows
 	@PYTHON='$(PYTHON)' sh scripts/lock.sh
 
 clean: ## Remove .venv and caches (the data in .data stays)
-	rm -rf .venv .*_cache .hypothesis node_modules
+	rm -rf .venv .*_cache .hypothesis .cluster node_modules
 	find app main.py migrations scripts tests -name __pycache__ -prune -exec rm -rf {} +
