@@ -1,5 +1,6 @@
 """The embedded PostgreSQL, with real processes that are really killed."""
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -288,6 +289,18 @@ def test_sigkill_of_the_writing_owner_loses_no_acknowledged_row(folder: Path) ->
         assert count > acknowledged
 
 
+def test_url_that_a_killed_supervisor_left_is_not_believed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.mkdir()
+    (folder / "server.json").write_text('{"url": "postgresql://127.0.0.1:1/gone"}')
+    monkeypatch.setattr("app.embedded.owner._PATIENCE", 0.1)
+    with (folder / "supervisor.lock").open("w") as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)
+        with pytest.raises(EmbeddedPostgresError, match="not ready"), joined(folder):
+            pytest.fail("It is not ready.")
+
+
 def test_sigkill_of_owner_and_supervisor_and_server_loses_nothing(folder: Path) -> None:
     one = Owner(folder, "writing")
     one.url()
@@ -298,6 +311,7 @@ def test_sigkill_of_owner_and_supervisor_and_server_loses_nothing(folder: Path) 
     for pid in server(folder).values():
         os.kill(pid, signal.SIGKILL)
     one.end(signal.SIGKILL)
+    eventually(lambda: stopped(folder))
     with joined(folder) as url:
         count = query(url, "SELECT count(*) FROM written")
         assert isinstance(count, int)

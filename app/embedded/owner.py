@@ -62,15 +62,14 @@ class Owner:
         )
 
     def _published_url(self) -> str | None:
-        lock = open_private(self.folder / "supervisor.lock")
+        """Read where PostgreSQL is, unless a supervisor that was killed left that behind."""
         try:
-            if try_lock(lock, fcntl.LOCK_SH):
-                return None  # What stands there was left by a supervisor that was killed.
-            return str(json.loads((self.folder / "server.json").read_bytes())["url"])
+            with (self.folder / "server.json").open("rb") as published:
+                if try_lock(published.fileno(), fcntl.LOCK_SH):
+                    return None
+                return str(json.load(published)["url"])
         except FileNotFoundError:
             return None
-        finally:
-            os.close(lock)
 
     def keep_supervised(self) -> None:
         """Start a supervisor whenever there is none; runs in a thread until the share is left."""
@@ -106,7 +105,6 @@ class Owner:
 
     def _spawn(self, lock: int) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
         """Start a supervisor that inherits the lock, so that there is never a second one."""
-        (self.folder / "server.json").unlink(missing_ok=True)
         path = self.folder / "supervisor.log"
         path.unlink(missing_ok=True)
         log = os.fdopen(open_private(path), "r+b")

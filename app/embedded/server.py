@@ -1,5 +1,6 @@
 """The PostgreSQL of one data folder: made, started, and found again."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -37,9 +38,11 @@ class Server:
         self._programs = reachable_programs(folder, self._user)
         self._password = ""
         self._port = 0
+        self._published: int | None = None
 
     def prepare(self) -> None:
         """Make what is missing: password, port, cluster."""
+        self.retract()  # What a killed supervisor said.
         self._stop_leftover()  # It would hold the port.
         state = self.folder / "connection.json"
         if state.exists():
@@ -122,14 +125,20 @@ class Server:
         return False
 
     def publish(self, pid: int) -> None:
-        """Tell the owners where it is."""
+        """Tell the owners where it is; they believe a file that is locked, see `Owner`."""
         url = f"postgresql://tracker:{self._password}@127.0.0.1:{self._port}/tracker"
         server = {"url": url, "supervisor": os.getpid(), "postgres": pid}
-        write_private(self.folder / "server.json", json.dumps(server))
+        path = self.folder / "server.json"
+        write_private(path, json.dumps(server))
+        self._published = open_private(path)
+        fcntl.flock(self._published, fcntl.LOCK_EX)
 
     def retract(self) -> None:
         """Give no new owner the URL."""
         (self.folder / "server.json").unlink(missing_ok=True)
+        if self._published is not None:
+            os.close(self._published)
+            self._published = None
 
     def limit_log(self) -> None:
         """Empty a log that has grown too long; PostgreSQL appends, so it goes on at the start."""
