@@ -81,7 +81,7 @@ async def in_vain(client: GitHub, name: str = "a/b") -> GitHubError:
 
 async def under_way(client: GitHub) -> None:
     """Wait for the calls that no caller waits for any more."""
-    await asyncio.gather(*client._calls._tasks.values(), return_exceptions=True)
+    await asyncio.gather(*client._calls._tasks, return_exceptions=True)
 
 
 async def assert_unharmed(client: GitHub, github: StandIn) -> None:

@@ -70,6 +70,34 @@ async def test_a_caller_who_comes_later_starts_a_call_of_its_own() -> None:
     assert await calls.join("key", work) == 2
 
 
+async def test_a_call_that_is_not_young_any_more_is_not_joined() -> None:
+    calls, work = SharedCalls[str, int](joinable_for=0), Work()
+    first = start(calls, work)
+    await turn()
+    second = start(calls, work)
+    await turn()
+    assert (work.begun, len(calls)) == (2, 2)
+    work.may_end.set()
+    assert list(await asyncio.gather(first, second)) == [1, 2]
+    await turn()
+    assert len(calls) == 0
+
+
+async def test_the_end_of_an_old_call_leaves_the_young_one_joinable() -> None:
+    calls, old, young = SharedCalls[str, int](joinable_for=0), Work(), Work()
+    first = start(calls, old)
+    await turn()
+    calls._joinable_for = 60
+    second = start(calls, young)
+    await turn()
+    old.may_end.set()
+    assert await first == 1
+    third = start(calls, young)
+    await turn()
+    young.may_end.set()
+    assert list(await asyncio.gather(second, third)) == [1, 1]
+
+
 async def test_a_failure_reaches_every_caller() -> None:
     calls, work = SharedCalls[str, int](), Work()
     callers = [start(calls, work.fail) for _ in range(10)]
