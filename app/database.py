@@ -1,25 +1,20 @@
-"""PostgreSQL: connections, transactions that end in time, and the schema brought up to date."""
+"""Transactions on PostgreSQL that end in time."""
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import psycopg
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import Connection, event, func, select
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
-from app.database_url import connection_parameters
-from app.errors import DatabaseUnavailable, StartError
-from app.settings import PROJECT_DIR
+from app import migration
+from app.connections import UNAVAILABLE, Connection, Connector, reason
+from app.errors import DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -28,32 +23,6 @@ T = TypeVar("T")
 # Ten services of one worker each, with three connections more each for reading, stay below the
 # hundred connections that PostgreSQL allows as it comes.
 POOL_SIZE = 6
-
-# Per host of the URL, so that a frozen first host still leaves time for the second.
-CONNECT_TIMEOUT = 2
-
-START_PATIENCE = 30.0
-
-# What a PostgreSQL that is away, starting, stopping, full, frozen or no longer the leader raises.
-UNAVAILABLE = (
-    OperationalError,
-    InterfaceError,
-    InternalError,
-    PoolTimeoutError,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    psycopg.InternalError,
-    OSError,
-)
-
-# Waiting does not mend these. A connection that is refused has no SQLSTATE in libpq, so the words
-# have to do; where the server speaks another language it is asked until patience ends.
-HOPELESS = re.compile(
-    r"password authentication failed|no password supplied|does not exist|no pg_hba.conf entry"
-)
-
-# Any number will do, as long as no other program uses it on the same database.
-MIGRATION_LOCK = 7_291_650_814
 
 
 class _LostBeforeCommit(Exception):
@@ -80,26 +49,25 @@ class Database:
     """The connections to one PostgreSQL, or to whichever of several hosts is writable."""
 
     def __init__(self, url: str) -> None:
-        self._parameters: dict[str, Any] = {
-            "connect_timeout": CONNECT_TIMEOUT,
-            "application_name": "github-repository-tracker",
-            "keepalives_idle": 10,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-            **connection_parameters(url),
-        }
+        self._connector = Connector(url)
         self._engine = create_async_engine(
             "postgresql+psycopg://",
-            connect_args={**self._parameters, "prepare_threshold": None},
+            async_creator=self._connector.open,
             poolclass=_Pool,
             pool_size=POOL_SIZE,
             max_overflow=0,
             pool_use_lifo=True,
             hide_parameters=True,
         )
-        event.listen(self._engine.sync_engine, "connect", _prepare_unless_pooled)
+        event.listen(self._engine.sync_engine, "checkout", self._check)
+        event.listen(self._engine.sync_engine, "checkin", _note_use)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def generation(self) -> int:
+        """The generation of the connections that may be used, see Connector."""
+        return self._connector.generation
 
     async def transaction(
         self, work: Callable[[AsyncSession], Awaitable[T]], *, deadline: float
@@ -110,6 +78,7 @@ class Database:
         then rolled back, unless the connection was lost in the middle of the commit itself. The
         work has a task of its own: a caller who goes away does not tear a transaction apart.
         """
+        generation = self.generation
         task = asyncio.create_task(self._transact(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -119,8 +88,7 @@ class Database:
         except TimeoutError:
             task.cancel()
             log.warning("database does not answer in time")
-            # Whatever froze this connection froze those that lie idle too.
-            await self._engine.dispose()
+            await self.distrust(generation)
             raise DatabaseUnavailable from None
 
     async def _transact(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
@@ -146,50 +114,25 @@ class Database:
         else:
             return result
 
-    async def connect(self) -> psycopg.AsyncConnection[Any]:
+    async def connect(self) -> Connection:
         """Return a connection of its own in autocommit mode, outside of the pool."""
         try:
-            connection = await psycopg.AsyncConnection.connect(
-                **self._parameters, autocommit=True, prepare_threshold=None
-            )
+            connection = await self._connector.open()
         except psycopg.OperationalError:
             # Where connections are scarce, those that lie idle in the pool keep this one out.
             await self._engine.dispose()
             raise
-        try:
-            backend = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
-        except BaseException:
-            await connection.close()
-            raise
-        _allow_prepared_statements(connection, backend)
+        await connection.set_autocommit(True)
         return connection
 
-    async def migrate(self) -> None:
-        """Bring the schema up to date, waiting half a minute for a PostgreSQL that is starting.
+    async def distrust(self, generation: int) -> None:
+        """Let nobody use a connection of this generation again, see Connector."""
+        if self._connector.distrust(generation):
+            await self._engine.dispose()
 
-        Any number of services may do so at once. Raises StartError.
-        """
-        patience_ends = time.monotonic() + START_PATIENCE
-        while True:
-            try:
-                async with self._engine.connect() as connection:
-                    await connection.run_sync(_upgrade)
-                    return
-            except UNAVAILABLE as error:
-                if HOPELESS.search(str(error)) or time.monotonic() > patience_ends:
-                    raise StartError(
-                        f"PostgreSQL cannot be used: {reason(error)}. Check DATABASE_URL."
-                    ) from error
-                log.warning("waiting for PostgreSQL", reason=reason(error))
-                await asyncio.sleep(0.5)
-            except CommandError as error:
-                raise StartError(
-                    f"The database's schema is not one that this version knows: {error}."
-                ) from error
-            except DBAPIError as error:
-                raise StartError(
-                    f"The database's schema cannot be brought up to date: {reason(error)}."
-                ) from error
+    async def migrate(self) -> None:
+        """Bring the schema up to date, see `app.migration`; raises StartError."""
+        await migration.migrate(self._engine)
 
     async def close(self) -> None:
         """Wait for the transactions under way, then close every connection."""
@@ -200,35 +143,20 @@ class Database:
                     task.cancel()
         await self._engine.dispose()
 
+    def _check(self, dbapi_connection: Any, _record: object, _proxy: object) -> None:
+        """Keep the pool from handing out a connection that died while it lay idle."""
+        if dbapi_connection.driver_connection.is_idle:
+            dbapi_connection.run_async(self._check_idle)
 
-def reason(error: BaseException) -> str:
-    """Return the first line of what the driver says, without SQL and parameters."""
-    lines = str(getattr(error, "orig", error)).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-def _upgrade(connection: Connection) -> None:
-    # Before Alembic begins: what it keeps in its modules is not for two migrations at once.
-    connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-    config = Config(toml_file=PROJECT_DIR / "pyproject.toml")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    connection.commit()
+    async def _check_idle(self, connection: Connection) -> None:
+        try:
+            if await connection.answers():
+                return
+        except TimeoutError:
+            await self.distrust(connection.generation)
+        raise DisconnectionError("the connection does not answer")
 
 
-def _prepare_unless_pooled(dbapi_connection: Any, _record: object) -> None:
-    cursor = dbapi_connection.cursor()
-    cursor.execute("SELECT pg_backend_pid()")
-    backend = cursor.fetchone()
-    cursor.close()
-    dbapi_connection.rollback()
-    _allow_prepared_statements(dbapi_connection.driver_connection, backend)
-
-
-def _allow_prepared_statements(
-    connection: psycopg.AsyncConnection[Any], backend: tuple[int] | None
-) -> None:
-    # A pooler answers the connection with a process id of its own making. Behind one that pools
-    # transactions, the next statement may reach a backend that has not prepared it.
-    if backend == (connection.info.backend_pid,):
-        connection.prepare_threshold = 1
+def _note_use(dbapi_connection: Any, _record: object) -> None:
+    if dbapi_connection is not None:
+        dbapi_connection.driver_connection.used = time.monotonic()

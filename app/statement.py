@@ -1,13 +1,14 @@
 """One statement, prepared on a connection of its own and run through libpq directly."""
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import Any
 
 import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGresult
 
+from app.connections import Connection
 from app.database import Database
 
 _NAME = b"statement"
@@ -25,20 +26,31 @@ class PreparedStatement:
     def __init__(self, database: Database, sql: bytes) -> None:
         self._database = database
         self._sql = sql
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connection: Connection | None = None
         self._socket = -1
         self._done: Callable[[PGresult | psycopg.Error], None] | None = None
         self._result: PGresult | None = None
 
     @property
+    def generation(self) -> int | None:
+        """The generation of its connection, if it has one."""
+        return self._connection.generation if self._connection else None
+
+    @property
     def is_connected(self) -> bool:
-        """Tell whether there is a connection, for all that is known."""
-        return self._connection is not None
+        """Tell whether there is a connection that may be used, for all that is known."""
+        return self.generation == self._database.generation
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether there is a connection that may lead to a frozen host."""
+        return self._connection is not None and self._connection.is_idle
 
     async def connect(self) -> None:
         """Connect and prepare, unless that is done; raises psycopg.Error."""
-        if self._connection is not None:
+        if self.is_connected:
             return
+        await self.close()
         connection = self._connection = await self._database.connect()
         try:
             if connection.prepare_threshold is not None:
@@ -82,7 +94,7 @@ class PreparedStatement:
             self._stop_listening()
             await connection.close()
 
-    async def _until_done(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    async def _until_done(self, connection: Connection) -> None:
         finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def finish(outcome: PGresult | psycopg.Error) -> None:
@@ -98,7 +110,7 @@ class PreparedStatement:
         connection.pgconn.flush()
         await finished
 
-    def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    def _listen(self, connection: Connection) -> None:
         self._socket = connection.pgconn.socket
         asyncio.get_running_loop().add_reader(self._socket, self._on_readable, connection)
 
@@ -108,7 +120,7 @@ class PreparedStatement:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket = -1
 
-    def _on_readable(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    def _on_readable(self, connection: Connection) -> None:
         """Take what has arrived; it is complete when the server is ready for the next call."""
         try:
             connection.pgconn.consume_input()
@@ -132,6 +144,8 @@ class PreparedStatement:
             self._tell(result if succeeded else _error(result))
 
     def _tell(self, outcome: PGresult | psycopg.Error) -> None:
+        if self._connection is not None:
+            self._connection.used = time.monotonic()
         done, self._done = self._done, None
         if done is not None:
             done(outcome)

@@ -10,8 +10,8 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from tests.support.database import new_database
 from tests.support.process import GitHubProcess, github_process
-from tests.test_database import new_database
 from tests.test_main import Service, running
 
 OPERATIONS = {

@@ -2,49 +2,36 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
-from urllib.parse import urlencode
-from uuid import uuid4
 
 import httpx2 as httpx
 import psycopg
 import pytest
 from alembic import command
-from alembic.config import Config
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import app.database
+import app.migration
 from app.database import Database
 from app.database_url import connection_parameters
 from app.errors import DatabaseUnavailable, StartError
 from app.settings import PROJECT_DIR
 from tests.conftest import Serve
+from tests.support.database import (
+    Wire,
+    alembic,
+    closed,
+    migrate,
+    new_database,
+    terminate,
+    url_of,
+)
 from tests.support.github import GitHub
 
 Rows = psycopg.Connection[Any]
 INSERT = text("INSERT INTO repositories VALUES (gen_random_uuid(), 'o', 'r', 1)")
-
-
-def url_of(parameters: dict[str, Any]) -> str:
-    return f"postgresql://?{urlencode(parameters)}"
-
-
-@contextmanager
-def new_database(postgresql: str) -> Iterator[str]:
-    """Yield the URL of an empty database of the test's own."""
-    name = f"tracker_test_{uuid4().hex}"
-    with psycopg.connect(postgresql, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            yield url_of({**conninfo_to_dict(postgresql), "dbname": name})
-        finally:
-            drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
-            connection.execute(drop)
 
 
 @pytest.fixture
@@ -65,24 +52,6 @@ async def database(database_url: str, rows: Rows) -> AsyncIterator[Database]:
     database = Database(database_url)
     yield database
     await database.close()
-
-
-async def migrate(url: str) -> None:
-    database = Database(url)
-    try:
-        await database.migrate()
-    finally:
-        await database.close()
-
-
-def alembic(url: str, work: Callable[[Config], None]) -> None:
-    """Run a command of Alembic on the database, as a developer would."""
-    config = Config(toml_file=PROJECT_DIR / "pyproject.toml")
-    engine = create_engine("postgresql+psycopg://", connect_args=connection_parameters(url))
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        work(config)
-    engine.dispose()
 
 
 def tables(url: str) -> set[str]:
@@ -247,26 +216,6 @@ async def test_connections_that_were_lost_while_idle_are_replaced(
 # A PostgreSQL that is away, as clients of the service see it
 
 
-@contextmanager
-def closed(postgresql: str, url: str) -> Iterator[None]:
-    """Let PostgreSQL lose and refuse all connections to a database while inside."""
-    name = str(connection_parameters(url)["dbname"])
-    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
-    with psycopg.connect(postgresql, autocommit=True) as connection:
-        connection.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
-        terminate(connection, name)
-        yield
-        connection.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
-
-
-def terminate(connection: psycopg.Connection[Any], name: str) -> None:
-    connection.execute(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-        " WHERE datname = %s AND pid <> pg_backend_pid()",
-        [name],
-    )
-
-
 async def track(client: httpx.AsyncClient, github: GitHub) -> str:
     github.add("fastapi", "fastapi", stars=5)
     reference = {"owner": "fastapi", "repo_name": "fastapi"}
@@ -325,67 +274,6 @@ async def test_when_postgresql_is_back_all_is_well(
         assert (await client.request(method, path)).status_code in {200, 204}
 
 
-class Wire:
-    """A way to PostgreSQL that can be cut off without anybody being told."""
-
-    def __init__(self, url: str) -> None:
-        self.parameters = connection_parameters(url)
-        self.url = ""
-        self._open = asyncio.Event()
-        self._open.set()
-        self._ways: set[asyncio.Task[None]] = set()
-
-    def freeze(self) -> None:
-        """Hold back all that is sent from now on."""
-        self._open.clear()
-
-    def thaw(self) -> None:
-        """Let everything through again."""
-        self._open.set()
-
-    @classmethod
-    @asynccontextmanager
-    async def to(cls, url: str) -> AsyncIterator["Wire"]:
-        """Yield a way to the database of this URL; its own URL is that of the near end."""
-        wire = cls(url)
-        server = await asyncio.start_server(wire._connected, "127.0.0.1")
-        port = server.sockets[0].getsockname()[1]
-        wire.url = url_of({**wire.parameters, "host": "127.0.0.1", "port": port})
-        try:
-            yield wire
-        finally:
-            server.close()
-            for way in wire._ways:
-                way.cancel()
-            await asyncio.gather(*wire._ways, return_exceptions=True)
-            await server.wait_closed()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await self._connect()
-        for source, target in ((reader, back), (there, writer)):
-            way = asyncio.create_task(self._carry(source, target))
-            self._ways.add(way)
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        host, port = str(self.parameters["host"]), self.parameters.get("port", 5432)
-        if host.startswith("/"):
-            return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
-        return await asyncio.open_connection(host, int(port))
-
-    async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65536):
-                await self._open.wait()
-                target.write(data)
-                await target.drain()
-        except ConnectionError:
-            pass
-        finally:
-            target.close()
-            with suppress(ConnectionError):
-                await target.wait_closed()
-
-
 async def test_a_frozen_postgresql_is_503_within_six_seconds_and_then_all_is_well(
     serve: Serve, github: GitHub, database_url: str
 ) -> None:
@@ -416,7 +304,7 @@ async def test_ten_applications_may_migrate_an_empty_database_at_once(empty_data
 async def test_processes_that_start_at_once_may_migrate_an_empty_database(
     empty_database: str,
 ) -> None:
-    program = "import asyncio, sys; from tests.test_database import migrate; "
+    program = "import asyncio, sys; from tests.support.database import migrate; "
     program += "asyncio.run(migrate(sys.argv[1]))"
     started = [
         await asyncio.create_subprocess_exec(
@@ -488,7 +376,7 @@ async def test_a_user_who_does_not_exist_is_refused_at_once(database_url: str) -
 async def test_a_refusal_to_start_tells_no_password(
     monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
-    monkeypatch.setattr(app.database, "START_PATIENCE", 0.1)
+    monkeypatch.setattr(app.migration, "START_PATIENCE", 0.1)
     wrong = {"dbname": "no-such-database", "password": "hunter2"}
     url = url_of({**connection_parameters(database_url), **wrong})
     with pytest.raises(StartError) as refusal:
@@ -499,7 +387,7 @@ async def test_a_refusal_to_start_tells_no_password(
 async def test_a_host_that_does_not_answer_is_refused_when_patience_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(app.database, "START_PATIENCE", 0.6)
+    monkeypatch.setattr(app.migration, "START_PATIENCE", 0.6)
     async with asyncio.timeout(5):
         with pytest.raises(StartError, match=r"^PostgreSQL cannot be used: .*DATABASE_URL"):
             await migrate("postgresql://127.0.0.1:1/d")

@@ -19,8 +19,8 @@ from app.errors import SettingsError
 from app.main import create_app
 from app.settings import PROJECT_DIR, Settings
 from tests.conftest import Serve
+from tests.support.database import new_database
 from tests.support.github import GitHub
-from tests.test_database import new_database
 
 PATIENCE = 15
 AS_MODULE = ("-m", "app")

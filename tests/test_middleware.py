@@ -10,7 +10,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from app.middleware import Edge
-from tests.test_database import new_database
+from tests.support.database import new_database
 from tests.test_main import Service, running
 
 MADE = re.compile(r"[A-Za-z0-9._-]{16,}")

@@ -16,7 +16,7 @@ from psycopg.errors import (
 )
 
 from app.models import Repository
-from tests.test_database import alembic
+from tests.support.database import alembic
 
 Rows = psycopg.Connection[Any]
 

@@ -15,8 +15,8 @@ from app.errors import Problem
 from app.main import create_app
 from app.settings import PROJECT_DIR, Settings
 from tests.support.answers import Answer, bad_credentials, hang_up, html, rate_limited, silence
+from tests.support.database import closed, new_database
 from tests.support.github import GitHub
-from tests.test_database import closed, new_database
 from tests.test_main import running
 
 JSON = {"Content-Type": "application/json"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx2 as httpx
 import pytest
 
-from tests.test_database import new_database
+from tests.support.database import new_database
 from tests.test_main import Service, running
 
 RECORD = "/repos/5f0c8a4e-7d3b-4c55-9a51-0f5d3f0e6b7a"

@@ -11,7 +11,8 @@ import structlog
 from psycopg.pq.abc import PGresult
 
 from app import crud
-from app.database import UNAVAILABLE, Database, reason
+from app.connections import IDLE_PATIENCE, UNAVAILABLE, reason
+from app.database import Database
 from app.errors import DatabaseUnavailable
 from app.schemas import RepositoryRow
 from app.statement import PreparedStatement
@@ -127,6 +128,9 @@ class SharedReads(Generic[K]):
         if not lane.is_connected:
             self._spawn(batch, self._connect_and_start(batch, lane))
             return
+        if lane.is_idle:
+            loop = asyncio.get_running_loop()
+            loop.call_later(IDLE_PATIENCE, self._doubt, batch, lane)
         try:
             parameter = self._select.parameter(batch.waiting())
             lane.start(parameter, partial(self._done, batch, lane))
@@ -142,10 +146,13 @@ class SharedReads(Generic[K]):
         batch.answer(self._select.rows(outcome))
         self._end(batch, lane)
 
-    async def _recover(
-        self, batch: _Batch[K], lane: PreparedStatement, error: psycopg.Error
-    ) -> None:
-        await lane.close()
+    def _doubt(self, batch: _Batch[K], lane: PreparedStatement) -> None:
+        """Ask again on a new connection where one that lay idle does not answer at once."""
+        if batch in self._under_way and batch.lane is lane and batch.task is None:
+            self._spawn(batch, self._recover(batch, lane, TimeoutError()))
+
+    async def _recover(self, batch: _Batch[K], lane: PreparedStatement, error: Exception) -> None:
+        await self._leave(lane, in_silence=isinstance(error, TimeoutError))
         if batch.attempts == 1 and isinstance(error, WORTH_A_RETRY):
             self._start(batch, lane)
         else:
@@ -184,9 +191,15 @@ class SharedReads(Generic[K]):
         if batch.task is not None:
             batch.task.cancel()
         self._under_way.discard(batch)
-        self._spawn(batch, lane.close())
+        self._spawn(batch, self._leave(lane, in_silence=True))
         self._free_lanes.append(self._new_lane())
         self._begin()
+
+    async def _leave(self, lane: PreparedStatement, *, in_silence: bool) -> None:
+        generation = lane.generation
+        await lane.close()
+        if in_silence and generation is not None:
+            await self._database.distrust(generation)
 
     def _spawn(self, batch: _Batch[K], work: Coroutine[Any, Any, None]) -> None:
         batch.task = asyncio.create_task(work)

@@ -32,17 +32,8 @@ HAPPENINGS: dict[str, Happening] = {
 }
 
 
-FROZEN = pytest.mark.xfail(strict=False, reason="A frozen host is still asked first.")
-
-
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "happening",
-    [
-        pytest.param(name, marks=FROZEN if name == "the whole node freezes" else ())
-        for name in HAPPENINGS
-    ],
-)
+@pytest.mark.parametrize("happening", HAPPENINGS)
 def test_no_promise_is_broken_when(
     happening: str,
     cluster: Cluster,

@@ -19,8 +19,6 @@ Clients = Sequence[httpx.Client]
 AT_ONCE = 8
 RECOVERY = 3.5
 
-pytestmark = pytest.mark.xfail(strict=False, reason="A frozen host is still asked first.")
-
 
 @pytest.fixture
 def clients(replicas: tuple[Replica, ...]) -> Iterator[Clients]:

@@ -24,10 +24,10 @@ from app.database_url import connection_parameters
 from app.services.github import GitHub as GitHubClient
 from app.settings import Settings
 from tests.support import answers
+from tests.support.database import new_database
 from tests.support.github import GitHub
 from tests.support.process import GitHubProcess
 from tests.test_contract import github, service
-from tests.test_database import new_database
 from tests.test_main import AS_MODULE, Service, ran, running
 from tests.test_real_input import Service as WholeService
 

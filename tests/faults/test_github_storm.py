@@ -45,9 +45,9 @@ from tests.faults.support import (
 )
 from tests.support import answers
 from tests.support.answers import UNICORN
+from tests.support.database import new_database
 from tests.support.github import ANY, GitHub
 from tests.support.world import GitHubRepository
-from tests.test_database import new_database
 from tests.test_main import Service, running
 
 pytestmark = [

@@ -33,8 +33,8 @@ from tests.faults.support import (
     until,
     until_writable,
 )
+from tests.support.database import url_of
 from tests.support.github import GitHub
-from tests.test_database import url_of
 from tests.test_main import Service, running
 
 pytestmark = [

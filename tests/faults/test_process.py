@@ -38,8 +38,8 @@ from tests.faults.support import (
     until_writable,
 )
 from tests.support.answers import silence
+from tests.support.database import new_database
 from tests.support.github import GitHub
-from tests.test_database import new_database
 from tests.test_main import AS_MODULE, Service
 
 pytestmark = [

@@ -1,0 +1,139 @@
+"""Databases of the tests' own, and ways to cut them off."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import psycopg
+from alembic.config import Config
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import create_engine
+
+from app.database import Database
+from app.database_url import connection_parameters
+from app.settings import PROJECT_DIR
+
+
+def url_of(parameters: dict[str, Any]) -> str:
+    return f"postgresql://?{urlencode(parameters)}"
+
+
+@contextmanager
+def new_database(postgresql: str) -> Iterator[str]:
+    """Yield the URL of an empty database of the test's own."""
+    name = f"tracker_test_{uuid4().hex}"
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield url_of({**conninfo_to_dict(postgresql), "dbname": name})
+        finally:
+            drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+            connection.execute(drop)
+
+
+async def migrate(url: str) -> None:
+    database = Database(url)
+    try:
+        await database.migrate()
+    finally:
+        await database.close()
+
+
+def alembic(url: str, work: Callable[[Config], None]) -> None:
+    """Run a command of Alembic on the database, as a developer would."""
+    config = Config(toml_file=PROJECT_DIR / "pyproject.toml")
+    engine = create_engine("postgresql+psycopg://", connect_args=connection_parameters(url))
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        work(config)
+    engine.dispose()
+
+
+@contextmanager
+def closed(postgresql: str, url: str) -> Iterator[None]:
+    """Let PostgreSQL lose and refuse all connections to a database while inside."""
+    name = str(connection_parameters(url)["dbname"])
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
+        terminate(connection, name)
+        yield
+        connection.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
+
+
+def terminate(connection: psycopg.Connection[Any], name: str) -> None:
+    connection.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = %s AND pid <> pg_backend_pid()",
+        [name],
+    )
+
+
+class Wire:
+    """A way to PostgreSQL that can be cut off without anybody being told."""
+
+    def __init__(self, url: str) -> None:
+        self.parameters = connection_parameters(url)
+        self.url = ""
+        self._open = asyncio.Event()
+        self._open.set()
+        self._ways: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server
+
+    def freeze(self) -> None:
+        """Hold back all that is sent from now on."""
+        self._open.clear()
+
+    def thaw(self) -> None:
+        """Let everything through again."""
+        self._open.set()
+
+    def refuse(self) -> None:
+        """Take no more connections."""
+        self._server.close()
+
+    @classmethod
+    @asynccontextmanager
+    async def to(cls, url: str) -> AsyncIterator["Wire"]:
+        """Yield a way to the database of this URL; its own URL is that of the near end."""
+        wire = cls(url)
+        server = wire._server = await asyncio.start_server(wire._connected, "127.0.0.1")
+        port = server.sockets[0].getsockname()[1]
+        wire.url = url_of({**wire.parameters, "host": "127.0.0.1", "port": port})
+        try:
+            yield wire
+        finally:
+            server.close()
+            for way in wire._ways:
+                way.cancel()
+            await asyncio.gather(*wire._ways, return_exceptions=True)
+            await server.wait_closed()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await self._connect()
+        for source, target in ((reader, back), (there, writer)):
+            way = asyncio.create_task(self._carry(source, target))
+            self._ways.add(way)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, port = str(self.parameters["host"]), self.parameters.get("port", 5432)
+        if host.startswith("/"):
+            return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+        return await asyncio.open_connection(host, int(port))
+
+    async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65536):
+                await self._open.wait()
+                target.write(data)
+                await target.drain()
+        except ConnectionError:
+            pass
+        finally:
+            target.close()
+            with suppress(ConnectionError):
+                await target.wait_closed()
