@@ -17,11 +17,15 @@ import uvicorn
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from app.database import Database
 from app.embedded import joined
 from app.main import create_app
 from app.settings import Settings
+from tests.support.database import migrate, new_database, url_of
 from tests.support.github import GitHub
+from tests.support.process import GitHubProcess, github_process
+from tests.support.service import Service, running
+
+pytest.register_assert_rewrite("tests.support.contract")
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
@@ -57,20 +61,10 @@ def database_url(postgresql: str, worker_id: str) -> Iterator[str]:
         connection.execute(drop)
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         parameters = conninfo_to_dict(postgresql) | {"dbname": name}
-        url = f"postgresql://?{_query(parameters)}"
-        asyncio.run(_migrate(url))
+        url = url_of(parameters)
+        asyncio.run(migrate(url))
         yield url
         connection.execute(drop)
-
-
-def _query(parameters: dict[str, Any]) -> str:
-    return str(httpx.QueryParams({name: str(value) for name, value in parameters.items()}))
-
-
-async def _migrate(url: str) -> None:
-    database = Database(url)
-    await database.migrate()
-    await database.close()
 
 
 @pytest.fixture
@@ -124,6 +118,23 @@ async def client(serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the service as it comes."""
     async with serve() as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def generous_github() -> Iterator[GitHubProcess]:
+    """A GitHub in a process of its own that has whatever is asked for, and no limit."""
+    with github_process("--generate") as github:
+        yield github
+
+
+@pytest.fixture(scope="module")
+def service(postgresql: str, generous_github: GitHubProcess) -> Iterator[Service]:
+    """The service as a process of its own, with a database of its own."""
+    with (
+        new_database(postgresql) as url,
+        running(DATABASE_URL=url, GITHUB_API_URL=generous_github.url) as service,
+    ):
+        yield service
 
 
 @pytest.fixture(autouse=True)

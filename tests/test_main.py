@@ -1,15 +1,7 @@
 """The application as it is started, by each of its names."""
 
-import os
-import re
 import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
@@ -17,105 +9,18 @@ import pytest
 import app.main
 from app.errors import SettingsError
 from app.main import create_app
-from app.settings import PROJECT_DIR, Settings
+from app.settings import Settings
 from tests.conftest import Serve
 from tests.support.database import new_database
 from tests.support.github import GitHub
+from tests.support.service import AS_MODULE, ran, running
 
-PATIENCE = 15
-AS_MODULE = ("-m", "app")
 COMMANDS = {
     "python -m app": AS_MODULE,
     "uvicorn main:app": ("-m", "uvicorn", "main:app", "--port", "0"),
     "uvicorn app.main:app": ("-m", "uvicorn", "app.main:app", "--port", "0"),
 }
-# Each setting as it is by default, so that nobody's .env has a say. A blank token is none.
-DEFAULTS = {
-    "GITHUB_TOKEN": " ",
-    "GITHUB_API_URL": "http://127.0.0.1:9",
-    "HOST": "127.0.0.1",
-    "PORT": "0",
-    "WORKERS": "1",
-    "LOG_LEVEL": "info",
-    "LOG_FORMAT": "json",
-    "ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
-}
-
 commands = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-
-
-class Service:
-    """The service as a process of its own."""
-
-    def __init__(self, command: tuple[str, ...], settings: dict[str, str]) -> None:
-        self.log: list[str] = []
-        self.url = ""
-        self.process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=PROJECT_DIR,
-            env=environment(**settings),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._serves_or_ended = threading.Event()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    @property
-    def port(self) -> int:
-        """The port on which it listens."""
-        return urlsplit(self.url).port or 0
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as stream:
-            for line in stream:
-                self.log.append(line)
-                if found := re.search(r"running on (http://127\.0\.0\.1:\d+)", line):
-                    self.url = found[1]
-                    self._serves_or_ended.set()
-        self._serves_or_ended.set()
-
-    def wait_until_it_serves(self) -> None:
-        """Wait until its log says where it listens."""
-        self._serves_or_ended.wait(PATIENCE)
-        assert self.url, "".join(self.log)
-
-    def stop(self) -> int:
-        """Return the exit status; the log is then complete."""
-        self.process.terminate()
-        self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        return self.process.returncode
-
-
-@contextmanager
-def running(*command: str, **settings: str) -> Iterator[Service]:
-    """Run the service with these settings while inside."""
-    service = Service(command or AS_MODULE, settings)
-    try:
-        service.wait_until_it_serves()
-        yield service
-    finally:
-        service.stop()
-
-
-def environment(**settings: str) -> dict[str, str]:
-    return {**os.environ, **DEFAULTS, **settings}
-
-
-def ran(*command: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Return how a program ended, for example a service that could not start."""
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=PROJECT_DIR,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
 
 
 @commands

@@ -3,15 +3,13 @@
 import json
 import re
 import socket
-from collections.abc import Iterator
 
 import httpx2 as httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
 from app.middleware import Edge
-from tests.support.database import new_database
-from tests.test_main import Service, running
+from tests.support.service import Service
 
 MADE = re.compile(r"[A-Za-z0-9._-]{16,}")
 # What is not worth being repeated, as bytes on the wire.
@@ -68,12 +66,6 @@ HOSTS: list[tuple[tuple[str, ...], str, int]] = [
     (("*",), "[::2]:80", 200),
     (("*",), "not a host", 400),
 ]
-
-
-@pytest.fixture(scope="module")
-def service(postgresql: str) -> Iterator[Service]:
-    with new_database(postgresql) as url, running(DATABASE_URL=url) as service:
-        yield service
 
 
 def exchange(service: Service, *lines: bytes) -> tuple[int, dict[str, str], bytes]:

@@ -17,7 +17,7 @@ from app.settings import PROJECT_DIR, Settings
 from tests.support.answers import Answer, bad_credentials, hang_up, html, rate_limited, silence
 from tests.support.database import closed, new_database
 from tests.support.github import GitHub
-from tests.test_main import running
+from tests.support.service import running
 
 JSON = {"Content-Type": "application/json"}
 MEMBERS = {"type", "title", "status", "detail", "instance"}

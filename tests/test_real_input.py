@@ -3,15 +3,8 @@
 import asyncio
 import csv
 import json
-import os
-import shutil
 import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +13,12 @@ from uuid import uuid4
 import httpx2 as httpx
 import pytest
 
+from app.embedded.server import free_port
+from tests.support.data_folder import data_folder
 from tests.support.process import GitHubProcess, github_process
 from tests.support.recordings import import_list_path, index_path, recordings_available
+from tests.support.service import Service, embedded_in, running
 
-PROJECT = Path(__file__).resolve().parent.parent
 TOKEN = "ghp_very5ecret"  # noqa: S105
 TRACKED = 300
 AT_ONCE = 16
@@ -33,99 +28,19 @@ needs_recordings = pytest.mark.skipif(
 )
 
 
-def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def processes(*words: str) -> list[int]:
-    """Return the living processes whose command line has all these words."""
-    ps = ["ps", "-axww", "-o", "pid=,command="]
-    lines = subprocess.check_output(ps, text=True).splitlines()
-    found = (line.split(None, 1) for line in lines if all(word in line for word in words))
-    return [int(pid) for pid, _ in found]
-
-
-class Service:
-    """The service as `python -m app` runs it; what it writes is kept."""
-
-    def __init__(self, data: Path, github_url: str, **settings: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        self.written: list[str] = []
-        self._listening = threading.Event()
-        keep = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "app"],
-            cwd=PROJECT,
-            env={
-                **keep,
-                "DATA_DIR": str(data),
-                "GITHUB_API_URL": github_url,
-                "PORT": str(port),
-                "LOG_FORMAT": "json",
-                **settings,
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.written.append(line)
-            if "Uvicorn running on" in line:
-                self._listening.set()
-        self._listening.set()
-
-    def wait(self) -> None:
-        """Wait until it listens."""
-        assert self._listening.wait(60)
-        assert self.process.poll() is None, "".join(self.written)
-
-    def end(self, number: signal.Signals) -> int:
-        """End it by a signal and return its exit status."""
-        self.process.send_signal(number)
-        status = self.process.wait(20)
-        self._reader.join(20)
-        if self.process.stdout:
-            self.process.stdout.close()
-        return status
-
-
 @pytest.fixture
-def data(reachable_path: Path) -> Iterator[Path]:
-    """Make a data folder, of which no process may be left in the end."""
-    data = reachable_path / f"data-{uuid4().hex}"
-    data.mkdir(mode=0o711)
-    yield data
-    try:
-        eventually(lambda: not processes(str(data)))
-    finally:
-        for pid in processes(str(data)):
-            os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(data)
+def data() -> Iterator[Path]:
+    """A data folder, of which no process may be left in the end."""
+    with data_folder() as data:
+        yield data
 
 
 @contextmanager
-def running(data: Path, github: GitHubProcess, **settings: str) -> Iterator[Service]:
-    """Run the service until the block ends, or has ended it."""
-    service = Service(data, github.url, **settings)
-    try:
-        service.wait()
+def running_on(data: Path, github: GitHubProcess) -> Iterator[Service]:
+    """Run the service on this folder, on a port that it can tell before it listens."""
+    port = str(free_port(0))
+    with running(**embedded_in(data), GITHUB_API_URL=github.url, PORT=port) as service:
         yield service
-    finally:
-        if service.process.poll() is None:
-            service.end(signal.SIGTERM)
 
 
 def wanted() -> list[tuple[str, int]]:
@@ -173,8 +88,7 @@ async def test_three_hundred_real_repositories_are_tracked_refreshed_and_kept(da
     names = [name for name, _ in repositories]
     assert len(set(names)) == TRACKED
     with github_process("--index", str(index_path)) as github:
-        with running(data, github) as service:
-            assert service.url in service.written[0]
+        with running_on(data, github) as service:
             async with calling(service) as client:
                 caller = Caller(client)
                 created = await caller.track(names)
@@ -192,10 +106,11 @@ async def test_three_hundred_real_repositories_are_tracked_refreshed_and_kept(da
                 assert {response.status_code for response in removed} == {204}
                 for path in gone:
                     del records[path]
-            assert service.end(signal.SIGTERM) in {0, -signal.SIGTERM}
-            assert "Finished server process" in "".join(service.written)
+            assert service.stop() in {0, -signal.SIGTERM}
+            assert service.url in service.printed[0]
+            assert service.said("Finished server process") == 1
 
-        with running(data, github) as service:
+        with running_on(data, github) as service:
             async with calling(service) as client:
                 caller = Caller(client)
                 await is_kept(caller, records, gone)
@@ -248,7 +163,7 @@ async def test_what_was_acknowledged_before_a_kill_is_there_afterwards(data: Pat
     names = [name for name, _ in wanted()][:100]
     acknowledged: dict[str, dict[str, Any]] = {}
     with github_process("--index", str(index_path)) as github:
-        with running(data, github) as service:
+        with running_on(data, github) as service:
             async with calling(service) as client:
                 caller = Caller(client)
 
@@ -263,9 +178,9 @@ async def test_what_was_acknowledged_before_a_kill_is_there_afterwards(data: Pat
                 failures = [end for end in ends if end is not None]
                 assert failures
                 assert all(isinstance(end, httpx.TransportError) for end in failures), failures
-            service.end(signal.SIGKILL)
+            service.stop()
 
-        with running(data, github) as service:
+        with running_on(data, github) as service:
             async with calling(service) as client:
                 caller = Caller(client)
                 await is_kept(caller, acknowledged)
@@ -282,7 +197,11 @@ async def test_the_token_is_in_nothing_that_the_service_writes(
     with (
         github_process("--token", TOKEN, "--generate") as github,
         running(
-            data, github, DATABASE_URL=database_url, GITHUB_TOKEN=TOKEN, LOG_LEVEL="debug"
+            DATABASE_URL=database_url,
+            DATA_DIR=str(data),
+            GITHUB_API_URL=github.url,
+            GITHUB_TOKEN=TOKEN,
+            LOG_LEVEL="debug",
         ) as service,
     ):
         async with calling(service) as client:
@@ -297,7 +216,6 @@ async def test_the_token_is_in_nothing_that_the_service_writes(
             assert (await caller.ask("PUT", path)).status_code == 200
             assert (await caller.ask("DELETE", path)).status_code == 204
             said = [f"{one.headers} {one.text}" for one in (created, *refused)]
-        service.end(signal.SIGTERM)
-        written = "".join(service.written)
-        assert "github call" in written
-        assert TOKEN not in written + "".join(said)
+        service.stop()
+        assert service.said("github call")
+        assert TOKEN not in service.written + "".join(said)

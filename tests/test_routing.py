@@ -7,19 +7,12 @@ from collections.abc import Iterator
 import httpx2 as httpx
 import pytest
 
-from tests.support.database import new_database
-from tests.test_main import Service, running
+from tests.support.service import Service
 
 RECORD = "/repos/5f0c8a4e-7d3b-4c55-9a51-0f5d3f0e6b7a"
 ALLOWED = {"/repos": "POST", RECORD: "DELETE, GET, PUT", "/repos/1": "DELETE, GET, PUT"}
 DOCUMENTATION = ["/docs", "/redoc", "/openapi.json"]
 NOTHING_BUT_WHITE_SPACE = b" " * 50_000
-
-
-@pytest.fixture(scope="module")
-def service(postgresql: str) -> Iterator[Service]:
-    with new_database(postgresql) as url, running(DATABASE_URL=url) as service:
-        yield service
 
 
 @pytest.fixture

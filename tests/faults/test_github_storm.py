@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random as Chance
 from typing import Any
 
@@ -33,22 +32,16 @@ from app.schemas import RepositoryReference, Representation
 from app.services.github import CONCURRENT_CALLS
 from app.services.github import GitHub as Client
 from app.settings import Settings
-from tests.faults.support import (
-    MARGIN,
-    PATIENCE,
-    PROMISED,
-    Answer,
-    ask,
-    assert_nothing_unforeseen,
-    tell,
-    until,
-)
+from tests.faults.load import Answer, ask, track
+from tests.faults.processes import Worker
+from tests.faults.promises import MARGIN, PROMISED, assert_nothing_unforeseen
+from tests.faults.support import PATIENCE, tell, until
 from tests.support import answers
 from tests.support.answers import UNICORN
 from tests.support.database import new_database
 from tests.support.github import ANY, GitHub
+from tests.support.service import Service, running
 from tests.support.world import GitHubRepository
-from tests.test_main import Service, running
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc"),
@@ -63,7 +56,6 @@ KNOWN = 60
 CROWD = 30  # More than may ask GitHub at once.
 DRIP = 0.25
 RESET = 1  # Seconds until a quota that ran dry is renewed.
-MB = 1024 * 1024
 # MB more than before a storm, in which five megabytes come again and again.
 MOST_GROWTH = 40.0
 PEACE = 5
@@ -102,17 +94,6 @@ OF_GITHUB: set[type[Problem]] = {
 
 
 @pytest.fixture(scope="module")
-def github() -> Iterator[GitHub]:
-    """A GitHub that is good until a test says otherwise."""
-    with GitHub.in_thread() as github:
-        github.generate = True
-        github.keep_calls = False
-        github.anonymous.limit = github.remaining = 10**9
-        yield github
-        assert github.violations == []
-
-
-@pytest.fixture(scope="module")
 def database(postgresql: str) -> Iterator[str]:
     with new_database(postgresql) as url:
         yield url
@@ -126,13 +107,6 @@ def service(database: str, github: GitHub) -> Iterator[Service]:
     assert_nothing_unforeseen(service)
 
 
-@pytest.fixture
-def peace(github: GitHub) -> Iterator[None]:
-    """Whatever a test scripts is forgotten after it."""
-    yield
-    github.script(ANY)
-
-
 def at_github(github: GitHub, owner: str, name: str) -> GitHubRepository:
     """Return what GitHub has under this name."""
     found = github.look_up(f"{owner}/{name}")
@@ -144,11 +118,6 @@ def body_of(repository: GitHubRepository, record: str) -> dict[str, Any]:
     """Return what the service has to say of it."""
     name = {"owner": repository.owner, "repo_name": repository.name}
     return {"id": record, **name, "stars": repository.stars}
-
-
-async def track(client: httpx.AsyncClient, service: Service, owner: str, name: str) -> Answer:
-    body = {"owner": owner, "repo_name": name}
-    return await ask(client, "POST", f"{service.url}/repos", body)
 
 
 async def assert_all_is_well(service: Service, github: GitHub, owner: str) -> None:
@@ -293,24 +262,6 @@ class Storm:
         headers = {name.lower(): value for name, _, value in pairs}
         status = int(first.split()[1])
         return Answer(method, path, started, time.monotonic(), status, json.loads(said), headers)
-
-
-@dataclass(frozen=True)
-class Worker:
-    """The process that serves, as the kernel sees it."""
-
-    pid: int
-
-    @property
-    def memory(self) -> float:
-        """Its resident memory in MB."""
-        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
-
-    @property
-    def files(self) -> int:
-        """How many file descriptors it has."""
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
 
 @pytest.mark.usefixtures("peace")

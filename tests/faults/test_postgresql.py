@@ -17,25 +17,22 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from app.cli import GRACE
-from tests.faults.support import (
-    RECOVERY,
+from tests.faults.load import loaded
+from tests.faults.postgresql import (
+    CONNECTIONS,
     Embedded,
     OwnPostgreSQL,
-    assert_nothing_unforeseen,
-    assert_promises_held,
     connections,
-    folder_for_postgresql,
-    frozen,
-    is_alive,
-    loaded,
     own_postgresql,
-    tell,
-    until,
     until_writable,
 )
+from tests.faults.processes import frozen, is_alive
+from tests.faults.promises import RECOVERY, assert_nothing_unforeseen, assert_promises_held
+from tests.faults.support import tell, until
+from tests.support.data_folder import data_folder
 from tests.support.database import url_of
 from tests.support.github import GitHub
-from tests.test_main import Service, running
+from tests.support.service import Service, embedded_in, running
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc"),
@@ -46,19 +43,7 @@ AWAY = 10.0  # Seconds.
 # Seconds in which requests are given up, but not yet the connections that they used.
 BRIEFLY = 6.0
 DISK = 320  # MB.
-CONNECTIONS = 9  # That a worker makes at most.
 ALLOWED = 5  # Connections, where there are too few of them.
-
-
-@pytest.fixture(scope="module")
-def github() -> Iterator[GitHub]:
-    """A GitHub that has whatever is asked for, and no limit."""
-    with GitHub.in_thread() as github:
-        github.generate = True
-        github.keep_calls = False
-        github.remaining = 10**9
-        yield github
-        assert github.violations == []
 
 
 @pytest.fixture(scope="module")
@@ -197,8 +182,8 @@ async def test_too_few_connections_for_the_service_cost_503_and_lose_nothing(
 
 async def test_a_killed_embedded_server_comes_back_and_has_lost_nothing(github: GitHub) -> None:
     with (
-        folder_for_postgresql() as folder,
-        running(DATABASE_URL="", DATA_DIR=str(folder), GITHUB_API_URL=github.url) as service,
+        data_folder() as folder,
+        running(**embedded_in(folder), GITHUB_API_URL=github.url) as service,
     ):
         embedded = Embedded(folder)
         async with loaded(service.url, github) as load:
@@ -218,7 +203,7 @@ async def test_a_killed_embedded_server_comes_back_and_has_lost_nothing(github: 
 @contextmanager
 def small_disk() -> Iterator[Path]:
     """Mount a file system of the test's own."""
-    with folder_for_postgresql() as folder:
+    with data_folder() as folder:
         folder.mkdir(mode=0o711)
         mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=711", "tmpfs", str(folder)]
         mounted = None
@@ -248,7 +233,7 @@ async def test_a_full_disk_costs_503_and_loses_nothing(github: GitHub) -> None:
     """At first tables cannot grow; then there is no room for the log, and PostgreSQL gives up."""
     with (
         small_disk() as folder,
-        running(DATABASE_URL="", DATA_DIR=str(folder), GITHUB_API_URL=github.url) as service,
+        running(**embedded_in(folder), GITHUB_API_URL=github.url) as service,
     ):
         embedded = Embedded(folder)
         async with loaded(service.url, github) as load:

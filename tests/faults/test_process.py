@@ -15,32 +15,16 @@ import psycopg
 import pytest
 
 from app.cli import GRACE
-from tests.faults.support import (
-    MARGIN,
-    PATIENCE,
-    PROMISED,
-    RECOVERY,
-    Answer,
-    Embedded,
-    Load,
-    ask,
-    assert_stored,
-    children,
-    folder_for_postgresql,
-    is_alive,
-    loaded,
-    processes,
-    said,
-    send,
-    serving,
-    tell,
-    until,
-    until_writable,
-)
+from tests.faults.load import Load, ask, loaded, track
+from tests.faults.postgresql import Embedded, until_writable
+from tests.faults.processes import children, is_alive, send
+from tests.faults.promises import MARGIN, PROMISED, RECOVERY, assert_stored
+from tests.faults.support import PATIENCE, tell, until
 from tests.support.answers import silence
+from tests.support.data_folder import data_folder, processes
 from tests.support.database import new_database
 from tests.support.github import GitHub
-from tests.test_main import AS_MODULE, Service
+from tests.support.service import AS_MODULE, STARTED, Service, embedded_in, running
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc"),
@@ -56,22 +40,11 @@ NEW_WORKER = 20.0
 START_PATIENCE = 100.0
 
 
-@pytest.fixture
-def github() -> Iterator[GitHub]:
-    """A GitHub that has whatever is asked for, and no limit."""
-    with GitHub.in_thread() as github:
-        github.generate = True
-        github.keep_calls = False
-        github.remaining = 10**9
-        yield github
-        assert github.violations == []
-
-
 @contextmanager
 def embedded_service(folder: Path, github: GitHub, workers: int = WORKERS) -> Iterator[Service]:
     """Run the service with a PostgreSQL of its own."""
-    settings = {"DATABASE_URL": "", "DATA_DIR": str(folder), "GITHUB_API_URL": github.url}
-    with serving(**settings, workers=workers) as service:
+    settings = {**embedded_in(folder), "GITHUB_API_URL": github.url, "WORKERS": str(workers)}
+    with running(**settings) as service:
         yield service
 
 
@@ -88,14 +61,14 @@ def workers_of(service: Service) -> list[int]:
 async def test_a_killed_worker_is_replaced_and_nothing_acknowledged_is_lost(
     github: GitHub,
 ) -> None:
-    with folder_for_postgresql() as folder, embedded_service(folder, github) as service:
+    with data_folder() as folder, embedded_service(folder, github) as service:
         await until(lambda: len(workers_of(service)) == WORKERS, "there are not two workers")
         async with loaded(service.url, github, may_be_cut_off=True) as load:
             victim, other = workers_of(service)
             os.kill(victim, signal.SIGKILL)
             killed = time.monotonic()
             await until(
-                lambda: said(service, "startup complete") == WORKERS + 1,
+                lambda: service.said(STARTED) == WORKERS + 1,
                 "it was not replaced",
                 NEW_WORKER,
             )
@@ -110,7 +83,7 @@ async def test_a_killed_worker_is_replaced_and_nothing_acknowledged_is_lost(
 async def test_a_killed_supervisor_is_replaced_and_nothing_acknowledged_is_lost(
     github: GitHub,
 ) -> None:
-    with folder_for_postgresql() as folder, embedded_service(folder, github) as service:
+    with data_folder() as folder, embedded_service(folder, github) as service:
         embedded = Embedded(folder)
         async with loaded(service.url, github) as load:
             before = embedded.published()
@@ -129,7 +102,7 @@ async def test_a_killed_supervisor_is_replaced_and_nothing_acknowledged_is_lost(
 async def test_a_killed_server_leaves_nothing_but_what_it_acknowledged(
     github: GitHub, workers: int
 ) -> None:
-    with folder_for_postgresql() as folder:
+    with data_folder() as folder:
         with embedded_service(folder, github, workers) as service:
             async with loaded(service.url, github, may_be_cut_off=True) as load:
                 with no_survivors(service):
@@ -161,7 +134,7 @@ async def test_all_processes_killed_at_once_leave_nothing_but_what_was_acknowled
     github: GitHub,
 ) -> None:
     """As when the machine loses its power, but for the disk's own memory."""
-    with folder_for_postgresql() as folder:
+    with data_folder() as folder:
         with embedded_service(folder, github) as service:
             async with loaded(service.url, github, may_be_cut_off=True) as load:
                 published = Embedded(folder).published()
@@ -190,14 +163,15 @@ def assert_kept(load: Load, url: str, *, well: float) -> None:
 # Stopping
 
 
+@pytest.mark.usefixtures("peace")
 @pytest.mark.parametrize("workers", [1, WORKERS])
 async def test_every_request_under_way_is_answered_after_sigterm(
     github: GitHub, postgresql: str, workers: int
 ) -> None:
     """Even those that wait for a slow GitHub, and the one that GitHub never answers."""
     with new_database(postgresql) as url:
-        settings = {"DATABASE_URL": url, "GITHUB_API_URL": github.url}
-        with serving(**settings, workers=workers) as service:
+        settings = {"DATABASE_URL": url, "GITHUB_API_URL": github.url, "WORKERS": str(workers)}
+        with running(**settings) as service:
             async with loaded(service.url, github, may_be_cut_off=True) as load:
                 github.latency = LATENCY
                 github.script("silent/silent", silence(), repeat=True)
@@ -217,7 +191,6 @@ async def test_every_request_under_way_is_answered_after_sigterm(
                     answers = await asyncio.gather(*waiting)
                     await until(lambda: service.process.poll() is not None, "it did not stop")
                     stopped = time.monotonic()
-        github.latency = 0.0
         statuses = Counter(answer.status for answer in answers)
         tell(
             f"{statuses}, connections refused after {refused - signalled:.2f} s, "
@@ -234,12 +207,6 @@ async def test_every_request_under_way_is_answered_after_sigterm(
         with psycopg.connect(url) as connection:
             rows = connection.execute("SELECT id::text FROM repositories WHERE owner = 'slow'")
             assert {row[0] for row in rows} == stored
-
-
-async def track(client: httpx.AsyncClient, service: Service, owner: str, name: str) -> Answer:
-    """Track a repository."""
-    body = {"owner": owner, "repo_name": name}
-    return await ask(client, "POST", f"{service.url}/repos", body)
 
 
 async def refuses_connections(service: Service) -> None:
@@ -289,4 +256,4 @@ async def test_ten_replicas_started_at_once_on_an_empty_database_migrate_it_once
         for replica in replicas:
             replica.process.terminate()
         assert {replica.stop() for replica in replicas} <= {0, -signal.SIGTERM}
-        assert not any(said(replica, "Traceback") for replica in replicas)
+        assert not any(replica.said("Traceback") for replica in replicas)

@@ -26,6 +26,7 @@ from .answers import JSON, ORDINARY, Answer, bad_credentials, not_found, rate_li
 from .loopback import PATIENCE, Call, Connection, Traffic, alarm
 from .world import HOUR, Budget, GitHubRepository, World, render
 
+LOOPBACK = "127.0.0.1"
 ANY = "*"
 BY_NAME = re.compile(r"/repos/([A-Za-z0-9_-]{1,100}/(?!\.{1,2}$)[A-Za-z0-9._-]{1,100})")
 BY_ID = re.compile(r"/repositories/([0-9]{1,19})")
@@ -225,13 +226,16 @@ class GitHub(Traffic, World):
     # How it comes and goes.
 
     @asynccontextmanager
-    async def listening(self, port: int = 0) -> AsyncIterator[Self]:
-        """Serve from the running loop."""
+    async def listening(
+        self, port: int = 0, *, host: str = LOOPBACK, origin: str = ""
+    ) -> AsyncIterator[Self]:
+        """Serve from the running loop; others may know this host by an origin of their own."""
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
-            lambda: Connection(self, self._connections), "127.0.0.1", port, backlog=2048
+            lambda: Connection(self, self._connections), host, port, backlog=2048
         )
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{self.prefix}"
+        origin = origin or f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
+        self.url = f"{origin}{self.prefix}"
         try:
             yield self
         finally:
@@ -294,7 +298,7 @@ async def _process(options: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):  # Windows ends processes without asking.
             asyncio.get_running_loop().add_signal_handler(number, stop)
-    async with github.listening(options.port):
+    async with github.listening(options.port, host=options.host, origin=options.url):
         sys.stdout.write(f"{github.url}\n")
         sys.stdout.flush()
         await stopped
@@ -304,7 +308,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run as a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     options: Any = parser.add_argument
+    options("--host", default=LOOPBACK, help="the address to listen on")
     options("--port", type=int, default=0)
+    options("--url", default="", help="its own address, where that is another for those who ask")
     options("--index", help="JSON lines with id, full_name, stargazers_count")
     options("--latency", type=float, default=0.0, help="seconds before each answer")
     options("--generate", action="store_true", help="make up whatever is asked for")
