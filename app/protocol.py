@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import orjson
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -90,33 +91,72 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._began is None:
             self._began = self.loop.time()
         self._size += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("")
         if self._size > LARGEST_REQUEST and not self.transport.is_closing():
             if self._answering is not None and not self._answering.response_complete:
                 self.transport.close()
             else:
                 self.send_400_response("")
 
+    def _feed(self, data: bytes) -> None:
+        """Parse; the parser stops where a request asks for another protocol.
+
+        A server may ignore that (RFC 9110, section 7.8): the request is parsed again without it.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+                data = b""
+            except HttpParserUpgrade as upgrade:
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                # One that has seen `Connection: close` would take no more.
+                self.parser = HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def _head_without_upgrade(self) -> bytes:
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":
+            raise HttpParserError("CONNECT asks for a tunnel without any header")
+        fields = [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+        return b"\r\n".join(
+            [b"%b %b HTTP/%b" % (method, self.url, version.encode()), *fields, b"", b""]
+        )
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
 
+    def on_message_begin(self) -> None:
+        """Begin to watch a request that comes together with the end of another, too."""
+        super().on_message_begin()
+        if self._began is None:
+            self._began = self.loop.time()
+
     def on_headers_complete(self) -> None:
         """Let the request begin; a trailer that comes after its body is none of its headers."""
-        super().on_headers_complete()
-        self.headers = []
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+            self.headers = []
 
     def on_message_complete(self) -> None:
         """Begin to count anew."""
-        self._began = None
-        self._size = 0
-        super().on_message_complete()
+        if not self.parser.should_upgrade():
+            self._began = None
+            self._size = 0
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with what was held."""
         super().on_response_complete()
         if self.transport.is_closing():
             return
+        # What waited here for its turn is not late.
+        self._began = self._began and self.loop.time()
         if self.pipeline:
             self.flow.pause_reading()
         elif self._held:
