@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.database_url import connection_parameters
@@ -40,10 +41,14 @@ class Settings(BaseSettings):
     github_token: SecretStr | None = None
     github_api_url: str = "https://api.github.com"
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    workers: Annotated[int, Field(ge=1, le=256)] = 1
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["console", "json"] | None = None
+    port: int = Field(
+        8000, ge=0, le=65535, description="a whole number from 0 to 65535, 0 for any free port"
+    )
+    workers: int = Field(1, ge=1, le=256, description="a whole number from 1 to 256")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug, info, warning or error"
+    )
+    log_format: Literal["console", "json"] | None = Field(None, description="console or json")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ("localhost", "127.0.0.1", "[::1]")
     data_dir: Path = Field(default_factory=_default_data_dir)
 
@@ -53,13 +58,15 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            prefix = "Value error, "
-            raise SettingsError(
-                "\n".join(
-                    f"{problem['loc'][0]}".upper() + f": {problem['msg'].removeprefix(prefix)}"
-                    for problem in error.errors(include_url=False, include_input=False)
-                )
-            ) from None
+            problems = error.errors(include_url=False, include_input=False)
+            raise SettingsError("\n".join(cls._sentence(problem) for problem in problems)) from None
+
+    @classmethod
+    def _sentence(cls, problem: ErrorDetails) -> str:
+        name = str(problem["loc"][0])
+        allowed = cls.model_fields[name].description
+        reason = f"give {allowed}" if allowed else problem["msg"].removeprefix("Value error, ")
+        return f"{name.upper()}: {reason}"
 
     @field_validator("database_url")
     @classmethod

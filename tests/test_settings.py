@@ -335,6 +335,33 @@ def test_nonsense_is_refused_with_a_line_that_names_the_setting(
 
 
 @pytest.mark.parametrize(
+    ("setting", "value", "sentence"),
+    [
+        ("PORT", "http", "give a whole number from 0 to 65535, 0 for any free port"),
+        ("PORT", "-1", "give a whole number from 0 to 65535, 0 for any free port"),
+        ("PORT", "9" * 5000, "give a whole number from 0 to 65535, 0 for any free port"),
+        ("WORKERS", "1.5", "give a whole number from 1 to 256"),
+        ("WORKERS", "257", "give a whole number from 1 to 256"),
+        ("LOG_LEVEL", "loud", "give debug, info, warning or error"),
+        ("LOG_FORMAT", "xml", "give console or json"),
+    ],
+)
+def test_a_refusal_says_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, setting: str, value: str, sentence: str
+) -> None:
+    assert str(refusal(monkeypatch, **{setting: value})) == f"{setting}: {sentence}"
+
+
+@pytest.mark.parametrize(("setting", "value"), NONSENSE.values(), ids=NONSENSE)
+def test_no_refusal_is_in_the_words_of_a_library(
+    monkeypatch: pytest.MonkeyPatch, setting: str, value: str
+) -> None:
+    message = str(refusal(monkeypatch, **{setting: value}))
+    assert "Input should" not in message
+    assert "Value error" not in message
+
+
+@pytest.mark.parametrize(
     ("setting", "value"),
     [row for row in NONSENSE.values() if SECRET in row[1]],
     ids=[name for name, (_, value) in NONSENSE.items() if SECRET in value],
