@@ -7,16 +7,30 @@ from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from psycopg.pq.abc import PGresult
-from sqlalchemy import BigInteger, DateTime, Text, delete, func, insert, literal, select, tuple_
+from sqlalchemy import bindparam, delete, func, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import contains_eager
 
-from app.models import GitHubLink, Repository
+from app.models import Base, GitHubLink, Repository
 from app.schemas import RepositoryRow
 
 # Every query of whole records: the repository together with its link.
 _RECORDS = select(Repository).join(Repository.link).options(contains_eager(Repository.link))
 
+
+# Made once, and of tables instead of mapped classes: to make it costs as much as to run it.
+_REPOSITORIES, _LINKS = (Base.metadata.tables[name] for name in ("repositories", "github_links"))
+_NEW_REPOSITORY = (
+    insert(_REPOSITORIES)
+    .values({column: bindparam(f"new_{column}") for column in RepositoryRow._fields})
+    .returning(_REPOSITORIES.c.id)
+    .cte()
+)
+_LINK = [_LINKS.c[name] for name in ("github_id", "etag", "checked_at")]
+_ADD = insert(_LINKS).from_select(
+    [_LINKS.c.repository_id, *_LINK],
+    select(_NEW_REPOSITORY.c.id, *(bindparam(f"new_{c.name}", type_=c.type) for c in _LINK)),
+)
 
 # Any number will do, as long as no other program uses it on the same database.
 _NAMES_LOCK = 7_291_650_815
@@ -118,15 +132,13 @@ async def add(
     *, session: AsyncSession, row: RepositoryRow, github_id: int, etag: str | None
 ) -> None:
     """Insert a record in one statement; the database refuses a name or number that is taken."""
-    repository = insert(Repository).values(row._asdict()).returning(Repository.id).cte()
-    link = select(
-        repository.c.id,
-        literal(github_id, BigInteger),
-        literal(etag, Text),
-        literal(datetime.now(UTC), DateTime(timezone=True)),
-    )
-    columns = ["repository_id", "github_id", "etag", "checked_at"]
-    await session.execute(insert(GitHubLink).from_select(columns, link))
+    values = {
+        **row._asdict(),
+        "github_id": github_id,
+        "etag": etag,
+        "checked_at": datetime.now(UTC),
+    }
+    await session.execute(_ADD, {f"new_{column}": value for column, value in values.items()})
 
 
 async def rename(*, session: AsyncSession, names: Mapping[Repository, tuple[str, str]]) -> None:
