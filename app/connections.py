@@ -81,7 +81,7 @@ class Connector:
             "keepalives_count": 3,
             **connection_parameters(url),
         }
-        self._hosts = deque(_several_hosts(self._parameters))
+        self._hosts = deque(_possible_leaders(self._parameters))
         self.generation = 0
 
     async def open(self) -> Connection:
@@ -125,9 +125,13 @@ class Connector:
             self._hosts.rotate(-self._hosts.index((host, port)))
 
 
-def _several_hosts(parameters: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the hosts and ports of a URL that names several by name."""
+def _possible_leaders(parameters: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the hosts and ports of a URL that asks for the one of several that takes writes.
+
+    Where it does not ask for that, the order of its hosts is the user's, and stays.
+    """
     names, ports = (str(parameters.get(name, "")).split(",") for name in ("host", "port"))
-    if len(names) == 1 or "hostaddr" in parameters:
+    asks_for_leader = parameters.get("target_session_attrs") in {"read-write", "primary"}
+    if len(names) == 1 or not asks_for_leader or "hostaddr" in parameters:
         return []
     return list(zip(names, ports if len(ports) > 1 else ports * len(names), strict=True))

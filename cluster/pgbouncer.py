@@ -26,6 +26,7 @@ from cluster.tools import PROJECT, Missing, Tools, debian_program, library_path
 DIRECT = (
     "tests/services/test_reads.py",
     "tests/test_problems.py",
+    "tests/test_connections.py::test_a_connection_that_was_closed_does_not_answer",
     "tests/test_database.py::test_connections_that_were_lost_while_idle_are_replaced",
     "tests/test_database.py::test_when_postgresql_is_back_all_is_well",
     "tests/test_database.py::test_a_user_who_does_not_exist_is_refused_at_once",

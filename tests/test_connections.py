@@ -26,16 +26,18 @@ async def wires(database_url: str) -> AsyncIterator[tuple[Wire, Wire]]:
         yield one, other
 
 
+def url_of_both(wires: tuple[Wire, Wire], **parameters: str) -> str:
+    both = {
+        "host": ",".join(["127.0.0.1"] * len(wires)),
+        "port": ",".join(str(port_of(wire)) for wire in wires),
+    }
+    return url_of({**wires[0].parameters, **both, **parameters})
+
+
 @pytest.fixture
 def hosts(wires: tuple[Wire, Wire]) -> str:
-    """A URL that names both ways."""
-    return url_of(
-        {
-            **wires[0].parameters,
-            "host": ",".join(["127.0.0.1"] * len(wires)),
-            "port": ",".join(str(port_of(wire)) for wire in wires),
-        }
-    )
+    """A URL that names both ways, and asks for the one that takes writes."""
+    return url_of_both(wires, target_session_attrs="read-write")
 
 
 @asynccontextmanager
@@ -98,6 +100,16 @@ async def test_a_host_that_is_distrusted_is_tried_last(
     assert [await port(), await port()] == [first, first]
     assert connector.distrust(connector.generation)
     assert [await port(), await port()] == [second, second]
+
+
+async def test_hosts_stay_in_their_order_where_nobody_asks_for_the_leader(
+    wires: tuple[Wire, Wire],
+) -> None:
+    connector = Connector(url_of_both(wires))
+    for _ in range(2):
+        async with opened(connector) as connection:
+            assert connection.info.port == port_of(wires[0])
+        connector.distrust(connector.generation)
 
 
 async def test_a_generation_is_distrusted_once(hosts: str) -> None:
