@@ -10,11 +10,10 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import pytest
 
 from app.embedded import joined
 from app.errors import EmbeddedPostgresError
+from tests.support.data_folder import data_folder, eventually, processes
 
 PROJECT = Path(__file__).resolve().parent.parent
 OWNER = """
@@ -41,48 +41,6 @@ with joined(Path(sys.argv[1])) as url:
     sys.stdin.read()
 """
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root hands over to another user")
-
-
-def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
-def processes(folder: Path, *words: str) -> dict[int, str]:
-    """Return the living processes whose command line names the folder, and all the words."""
-    if Path("/proc/self").exists():
-        found = {}
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-            found[int(entry.name)] = command
-    else:
-        ps = subprocess.check_output(["ps", "-axww", "-o", "pid=,command="], text=True)
-        found = {
-            int(pid): command for pid, command in (row.split(None, 1) for row in ps.splitlines())
-        }
-    wanted = (folder.parent.name, *words)
-    return {pid: command for pid, command in found.items() if all(w in command for w in wanted)}
-
-
-@contextmanager
-def data_folder() -> Iterator[Path]:
-    """Make a folder that other users can reach; no process of it may outlive its use."""
-    parent = Path(tempfile.mkdtemp(prefix="embedded-"))
-    parent.chmod(0o711)
-    data = parent / "data"
-    try:
-        yield data
-        eventually(lambda: not processes(data))
-    finally:
-        for pid in processes(data):
-            os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(parent)
 
 
 @pytest.fixture
@@ -228,10 +186,14 @@ def test_second_supervisor_exits_quietly(running: tuple[Path, str]) -> None:
 
 def test_joining_a_running_server_takes_no_time(running: tuple[Path, str]) -> None:
     folder, url = running
-    started = time.monotonic()
-    with joined(folder) as same:
-        assert same == url
-    assert time.monotonic() - started < 0.5
+    took = []
+    for _ in range(5):
+        started = time.monotonic()
+        with joined(folder) as same:
+            assert same == url
+        took.append(time.monotonic() - started)
+    # The machine may be busy with something else, but not each time.
+    assert min(took) < 0.5
 
 
 def test_two_owners_share_one_server_and_the_last_stops_it(folder: Path) -> None:
@@ -335,6 +297,19 @@ def test_killed_server_comes_back_on_the_same_url(folder: Path) -> None:
         os.kill(before["postgres"], signal.SIGKILL)
         eventually(lambda: answers(url))
         assert query(url, "SELECT n FROM kept") == 42
+        eventually(lambda: server(folder) not in ({}, before))
+        assert server(folder)["supervisor"] == before["supervisor"]
+
+
+def test_url_that_cannot_be_written_is_published_as_soon_as_it_can(folder: Path) -> None:
+    """As on a full disk; those who have the URL already are served meanwhile."""
+    with joined(folder) as url:
+        before = server(folder)
+        obstacle = folder / "server.json.tmp"
+        obstacle.mkdir()
+        os.kill(before["postgres"], signal.SIGKILL)
+        eventually(lambda: answers(url))
+        obstacle.rmdir()
         eventually(lambda: server(folder) not in ({}, before))
         assert server(folder)["supervisor"] == before["supervisor"]
 

@@ -33,6 +33,7 @@ class Server:
         self.folder = folder
         self.log = folder / "postgres.log"
         self._pgdata = folder / "pgdata"
+        self._state = folder / "connection.json"
         self._lock = lock
         self._user = unprivileged_user(folder, self._pgdata)
         self._programs = reachable_programs(folder, self._user)
@@ -44,9 +45,8 @@ class Server:
         """Make what is missing: password, port, cluster."""
         self.retract()  # What a killed supervisor said.
         self._stop_leftover()  # It would hold the port.
-        state = self.folder / "connection.json"
-        if state.exists():
-            saved = json.loads(state.read_bytes())
+        if self._state.exists():
+            saved = json.loads(self._state.read_bytes())
             self._password, self._port = saved["password"], saved["port"]
         else:
             self._password = os.urandom(24).hex()
@@ -59,9 +59,11 @@ class Server:
 
     def choose_port(self) -> None:
         """Keep the port of last time, or take another if somebody else has it now."""
-        self._port = free_port(self._port)
-        state = {"password": self._password, "port": self._port}
-        write_private(self.folder / "connection.json", json.dumps(state))
+        port = free_port(self._port)
+        if port != self._port:
+            self._port = port
+            state = {"password": self._password, "port": port}
+            write_private(self._state, json.dumps(state))
 
     def _create(self) -> None:
         """Make the cluster and its database; an interrupted attempt leaves nothing half made."""
@@ -124,14 +126,22 @@ class Server:
                 return owner == str(pid) and status.strip() == "ready"
         return False
 
-    def publish(self, pid: int) -> None:
-        """Tell the owners where it is; they believe a file that is locked, see `Owner`."""
+    def publish(self, pid: int) -> bool:
+        """Tell the owners where it is; they believe a file that is locked, see `Owner`.
+
+        Return whether that could be written: on a full disk it can be said again later, and those
+        who know where it is can read meanwhile.
+        """
         url = f"postgresql://tracker:{self._password}@127.0.0.1:{self._port}/tracker"
         server = {"url": url, "supervisor": os.getpid(), "postgres": pid}
         path = self.folder / "server.json"
-        write_private(path, json.dumps(server))
+        try:
+            write_private(path, json.dumps(server))
+        except OSError:
+            return False
         self._published = open_private(path)
         fcntl.flock(self._published, fcntl.LOCK_EX)
+        return True
 
     def retract(self) -> None:
         """Give no new owner the URL."""

@@ -58,8 +58,7 @@ class Supervisor:
             while not event:
                 event = self._next_event(60 if ready else _POLL)
                 if not ready and self._server.is_ready(postgres.pid):
-                    self._server.publish(postgres.pid)
-                    ready = True
+                    ready = self._server.publish(postgres.pid)
                 self._server.limit_log()
             return event, ready
         finally:

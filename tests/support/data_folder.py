@@ -5,31 +5,44 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PATIENCE = 20.0
-POLL = 0.02
+POLL = 0.01
 
 
 @contextmanager
 def data_folder() -> Iterator[Path]:
-    """Name a folder that PostgreSQL's user can make; no process of it is left in the end."""
+    """Name a folder that PostgreSQL's user can make; no process of it may outlive its use."""
     with tempfile.TemporaryDirectory(prefix="tracker-data-") as name:
         parent = Path(name)
         parent.chmod(0o711)
         try:
             yield parent / "data"
-            _wait_for_end(parent)
+            eventually(lambda: not processes(parent), lambda: f"orphans: {processes(parent)}")
         finally:
             for pid in processes(parent):
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
-def processes(folder: Path) -> dict[int, str]:
-    """Return the living processes whose command line names this folder: supervisor, PostgreSQL."""
-    return {pid: command for pid, command in _commands() if str(folder) in command}
+def processes(folder: Path, *words: str) -> dict[int, str]:
+    """Return the living processes whose command line names this folder, and all the words."""
+    wanted = (str(folder), *words)
+    return {pid: command for pid, command in _commands() if all(w in command for w in wanted)}
+
+
+def eventually(
+    condition: Callable[[], object],
+    otherwise: Callable[[], str] = lambda: "it did not happen in time",
+) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, otherwise()
+        time.sleep(POLL)
 
 
 def _commands() -> Iterator[tuple[int, str]]:
@@ -43,10 +56,3 @@ def _commands() -> Iterator[tuple[int, str]]:
         for row in rows.splitlines():
             pid, command = row.split(None, 1)
             yield int(pid), command
-
-
-def _wait_for_end(folder: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while left := processes(folder):
-        assert time.monotonic() < deadline, f"orphans: {left}"
-        time.sleep(POLL)
