@@ -140,7 +140,12 @@ def _fill(connection: psycopg.Connection, rows: int) -> None:
 
 
 def _settle(connection: psycopg.Connection) -> None:
-    """Do now what autovacuum and the checkpointer would do while something is measured."""
+    """Do now what autovacuum and the checkpointer would do while something is measured.
+
+    And have in PostgreSQL's cache what is there after a while of use.
+    """
     connection.execute("VACUUM (ANALYZE) repositories")
     connection.execute("VACUUM (ANALYZE) github_links")
     connection.execute("CHECKPOINT")
+    connection.execute("CREATE EXTENSION IF NOT EXISTS pg_prewarm")
+    connection.execute("SELECT pg_prewarm('repositories'), pg_prewarm('pk_repositories')")

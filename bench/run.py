@@ -22,6 +22,7 @@ from bench.servers import OURS, Kind
 HERE = Path(__file__).resolve().parent
 ROWS = 1_000_000
 FEW_ROWS, MANY_ROWS = 1_000, 10_000_000
+PAUSE = 0.05
 NOTE = """\
 Cost is processor time per request, user and system, of the server and of PostgreSQL together, as
 the operating system counts it; that of pgbench itself is left out. It depends little on what else
@@ -106,8 +107,15 @@ def _others(options: Any, table: Table, folder: Path) -> dict[str, Any]:
     quick = options.quick
     _say("POST")
     try:
-        added = writes.added_milliseconds(
-            table.url, folder, repeats=2 if quick else 5, pairs=20 if quick else 40
+        posts, posts_after_pause = (
+            writes.one_by_one(
+                table.url,
+                folder,
+                latency=latency,
+                repeats=2 if quick else 5,
+                pairs=20 if quick else 40,
+            )
+            for latency in (0, PAUSE)
         )
         throughput, failed = writes.throughput(
             table.url, folder, repeats=2 if quick else 5, seconds=2 if quick else 4
@@ -118,7 +126,8 @@ def _others(options: Any, table: Table, folder: Path) -> dict[str, Any]:
     _say(f"memory after {requests:,} requests")
     memory = Bench(table, folder, options.seconds).memory(requests)
     return {
-        "added_milliseconds": added,
+        "posts": posts,
+        "posts_after_pause": posts_after_pause,
         "throughput": throughput,
         "failed_posts": failed,
         "memory": memory,

@@ -1,51 +1,70 @@
-"""POST: the time that it adds to GitHub's own, and how many it gets through."""
+"""POST: what it adds to GitHub's own time, and how many it gets through."""
 
 import asyncio
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
+from bench import meter
 from bench.client import Client, ask_github, track
-from bench.servers import OURS, TOKEN, running
+from bench.database import postmaster
+from bench.servers import OURS, TOKEN, Server, running
 from tests.support.process import github_process
 
-_QUIET_LATENCY = 0.05
 _BUSY_LATENCY = 0.1
 _CLIENTS = 100
 _CALLS_AT_ONCE = 20
 
 
-def added_milliseconds(database_url: str, folder: Path, *, repeats: int, pairs: int) -> list[float]:
-    """Return, for each repeat, the median time of a POST less that of GitHub asked directly.
+@dataclass
+class Posts:
+    """What POSTs one after the other cost, in milliseconds, for each repeat."""
 
-    One request at a time, in turn to GitHub and to the service.
+    added: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+
+
+def one_by_one(
+    database_url: str, folder: Path, *, latency: float, repeats: int, pairs: int
+) -> Posts:
+    """Measure the median time of a POST less that of GitHub asked directly, and what it costs.
+
+    One request at a time, in turn to GitHub, which takes `latency` seconds, and to the service.
+    The processor time is that of the service and of PostgreSQL.
     """
 
-    async def measure(port: int, github_port: int) -> list[float]:
-        service, github = await Client.connect(port), await Client.connect(github_port)
+    async def measure(server: Server, github_port: int) -> Posts:
+        service, github = await Client.connect(server.port), await Client.connect(github_port)
+        pids = server.pid, postmaster(database_url)
         for _ in range(10):
             await ask_github(github)
             await track(service)
-        results = []
+        posts = Posts()
         for _ in range(repeats):
             direct, through = [], []
+            before = [meter.time_of(pid) for pid in pids]
             for _ in range(pairs):
                 started = time.perf_counter()
                 await ask_github(github)
                 between = time.perf_counter()
-                await track(service)
+                if (status := await track(service)) != 201:
+                    raise RuntimeError(f"The service answers {status} to a POST.")
                 direct.append(between - started)
                 through.append(time.perf_counter() - between)
-            results.append((median(through) - median(direct)) * 1000)
+            after = [meter.time_of(pid) for pid in pids]
+            posts.added.append((median(through) - median(direct)) * 1000)
+            spent = sum(a.total - b.total for a, b in zip(after, before, strict=True))
+            posts.processor.append(spent / pairs * 1000)
         service.close()
         github.close()
-        return results
+        return posts
 
-    with github_process("--generate", "--token", TOKEN, "--latency", str(_QUIET_LATENCY)) as github:
+    with github_process("--generate", "--token", TOKEN, "--latency", str(latency)) as github:
         url = github.url
         with running(OURS, database_url, folder, GITHUB_API_URL=url) as server:
-            return asyncio.run(measure(server.port, urlsplit(url).port or 0))
+            return asyncio.run(measure(server, urlsplit(url).port or 0))
 
 
 def throughput(

@@ -190,10 +190,10 @@ class Server:
 def _cache() -> str:
     """Choose the size of PostgreSQL's own cache: a quarter of the memory, as its manual advises.
 
-    It takes memory only as it fills; a gigabyte holds ten million records' index.
+    It takes memory only as it fills; two gigabytes hold ten million records and their index.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return f"--shared_buffers={min(memory // 4, 2**30) // 2**20}MB"
+    return f"--shared_buffers={min(memory // 4, 2**31) // 2**20}MB"
 
 
 def is_postgres(pid: int, pgdata: Path) -> bool:
