@@ -112,12 +112,12 @@ def debian_program(package: str, program: str, *, libraries: bool = False) -> Pa
         )
     FOLDER.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=FOLDER) as scratch:
-        packages = [package, *(_libraries(package) if libraries else [])]
         try:
+            packages = [package, *(_libraries(package) if libraries else [])]
             _run("apt-get", "download", *packages, cwd=scratch)
         except subprocess.CalledProcessError as error:
             raise Missing(
-                f"{name} is missing, and apt-get download {package} says: {_last(error)} "
+                f"{name} is missing, and {error.cmd[0]} says of {package}: {_last(error)} "
                 "(apt-get update may help)"
             ) from error
         unpacked = Path(scratch, "unpacked")

@@ -13,8 +13,10 @@ skip() {
 
 if [ ! -x "$SPECTRAL_PROGRAM" ]; then
     command -v npm >/dev/null || skip "npm is missing, which would install the linter Spectral"
+    # A registry that is silent is given up after a minute; by itself, npm waits for a quarter hour.
     npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
-        --silent "$SPECTRAL" >&2 || skip "npm cannot reach its registry, or not install $SPECTRAL"
+        --fetch-timeout=20000 --fetch-retries=1 --silent "$SPECTRAL" >&2 ||
+        skip "npm cannot reach its registry, or not install $SPECTRAL"
 fi
 
 folder=$(mktemp -d)
@@ -32,4 +34,4 @@ rules:
   oas3-api-servers: off
   info-contact: off
 RULES
-"$SPECTRAL_PROGRAM" lint --fail-severity=error --ruleset "$folder/ruleset.yaml" "$folder/openapi.json"
+"$SPECTRAL_PROGRAM" lint --fail-severity=warn --ruleset "$folder/ruleset.yaml" "$folder/openapi.json"

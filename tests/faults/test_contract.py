@@ -36,7 +36,7 @@ def test_ten_thousand_cases_find_nothing_that_the_document_does_not_say(
     assert not service.said("unforeseen error")
 
 
-def test_a_linter_finds_no_error_in_the_document() -> None:
+def test_a_linter_finds_nothing_in_the_document() -> None:
     linted = subprocess.run(
         ["/bin/sh", PROJECT_DIR / "scripts" / "lint_openapi.sh"],
         stdout=subprocess.PIPE,
