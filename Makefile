@@ -21,7 +21,7 @@ test: ## Run the tests (some of them: make test ARGS='-k etag')
 
 bench: ## Measure the speed beside other servers (needs wrk; Node for one of them)
 	@$(SETUP) requirements-dev.txt
-	@exec $(VENV) -m bench $(ARGS)
+	@exec $(VENV) -m lab.bench $(ARGS)
 
 test-faults: ## Let it be flooded, fuzzed and killed (minutes; some of it: ARGS='-k idle')
 	@$(SETUP) requirements-dev.txt
@@ -32,7 +32,7 @@ test-container: ## Build the image and bring compose up (root without Docker: ma
 
 cluster: ## Start a PostgreSQL cluster and two replicas of the service, to try what they survive
 	@$(SETUP) requirements-dev.txt
-	@exec $(VENV) -m cluster
+	@exec $(VENV) -m lab.cluster
 
 test-cluster: ## Kill and freeze the leader of that cluster under load (minutes; Linux)
 	@$(SETUP) requirements-dev.txt
@@ -40,7 +40,7 @@ test-cluster: ## Kill and freeze the leader of that cluster under load (minutes;
 
 test-pgbouncer: ## Run the tests through a PgBouncer that pools transactions (Linux)
 	@$(SETUP) requirements-dev.txt
-	@exec $(VENV) -m cluster.pgbouncer $(ARGS)
+	@exec $(VENV) -m lab.cluster.pgbouncer $(ARGS)
 
 audit: ## Look for known vulnerabilities of what is pinned
 	@$(SETUP) requirements-dev.txt
@@ -62,5 +62,5 @@ lock: ## Renew requirements*.txt: the newest versions that pyproject.toml allows
 	@PYTHON='$(PYTHON)' sh scripts/lock.sh
 
 clean: ## Remove .venv and caches (the data in .data stays)
-	rm -rf .venv .*_cache .hypothesis .cluster node_modules
-	find app main.py migrations scripts tests -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .venv .*_cache .hypothesis .cluster .bench node_modules lab/bench/peers/fastify/node_modules
+	find app lab main.py migrations scripts tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,5 +1,5 @@
 """Makes `python -m app` the command line."""
 
-from app.cli import main
+from app.serving.server import main
 
 main()

@@ -4,11 +4,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
-from app import errors, openapi
-from app.conditions import Conditions
-from app.routing import LeanRoute
+from app import errors
 from app.schemas import Repository, RepositoryReference, Representation
 from app.services.tracker import Tracker
+from app.web import openapi
+from app.web.conditions import Conditions
+from app.web.routing import LeanRoute
 
 router = APIRouter(
     route_class=LeanRoute,

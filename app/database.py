@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
-from app import migration
-from app.connections import UNAVAILABLE, Connection, Connector, reason
 from app.errors import DatabaseUnavailable
+from app.postgres import migration
+from app.postgres.connections import UNAVAILABLE, Connection, Connector, reason
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +131,7 @@ class Database:
             await self._engine.dispose()
 
     async def migrate(self) -> None:
-        """Bring the schema up to date, see `app.migration`; raises StartError."""
+        """Bring the schema up to date, see `app.postgres.migration`; raises StartError."""
         await migration.migrate(self._engine)
 
     async def close(self) -> None:

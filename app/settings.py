@@ -9,11 +9,9 @@ from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, fi
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.database_url import connection_parameters
+from app import PROJECT_DIR
 from app.errors import SettingsError
-
-PROJECT_DIR = Path(__file__).resolve().parent.parent
-
+from app.postgres.url import connection_parameters
 
 _API_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", re.IGNORECASE)
 _ALLOWED_HOST = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")

@@ -3,8 +3,8 @@
 from alembic import context
 from sqlalchemy import Connection, create_engine
 
-from app.database_url import connection_parameters
 from app.models import Base
+from app.postgres.url import connection_parameters
 from app.settings import Settings
 
 

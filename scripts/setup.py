@@ -122,7 +122,7 @@ def clear() -> None:
 
 def warm_up(held: int) -> None:
     """Compile what the service imports, and no more; that makes every start quicker."""
-    run(held, PYTHON, "-c", "import app.cli, app.main")
+    run(held, PYTHON, "-c", "import app.serving.server, app.main")
 
 
 def run(held: int, *command: "str | Path") -> "subprocess.CompletedProcess[str]":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from app.settings import PROJECT_DIR
+from app import PROJECT_DIR
 from tests.conftest import Serve
 
 DOCKERFILE = (PROJECT_DIR / "Dockerfile").read_text()

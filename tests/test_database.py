@@ -13,11 +13,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import app.database
-import app.migration
+import app.postgres.migration
+from app import PROJECT_DIR
 from app.database import Database
-from app.database_url import connection_parameters
 from app.errors import DatabaseUnavailable, StartError
-from app.settings import PROJECT_DIR
+from app.postgres.url import connection_parameters
 from tests.conftest import Serve
 from tests.support.database import (
     Wire,
@@ -376,7 +376,7 @@ async def test_a_user_who_does_not_exist_is_refused_at_once(database_url: str) -
 async def test_a_refusal_to_start_tells_no_password(
     monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
-    monkeypatch.setattr(app.migration, "START_PATIENCE", 0.1)
+    monkeypatch.setattr(app.postgres.migration, "START_PATIENCE", 0.1)
     wrong = {"dbname": "no-such-database", "password": "hunter2"}
     url = url_of({**connection_parameters(database_url), **wrong})
     with pytest.raises(StartError) as refusal:
@@ -387,7 +387,7 @@ async def test_a_refusal_to_start_tells_no_password(
 async def test_a_host_that_does_not_answer_is_refused_when_patience_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(app.migration, "START_PATIENCE", 0.6)
+    monkeypatch.setattr(app.postgres.migration, "START_PATIENCE", 0.6)
     async with asyncio.timeout(5):
         with pytest.raises(StartError, match=r"^PostgreSQL cannot be used: .*DATABASE_URL"):
             await migrate("postgresql://127.0.0.1:1/d")

@@ -12,7 +12,7 @@ import httpx2 as httpx
 import psycopg
 import pytest
 
-from app.database_url import connection_parameters
+from app.postgres.url import connection_parameters
 from tests.support.answers import bad_credentials, hang_up
 from tests.support.database import new_database
 from tests.support.github import GitHub

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.database_url import connection_parameters
+from app import PROJECT_DIR
 from app.errors import SettingsError
-from app.settings import PROJECT_DIR, Settings
+from app.postgres.url import connection_parameters
+from app.settings import Settings
 
 ENV_EXAMPLE = PROJECT_DIR / ".env.example"
 SECRET = "hunter2"  # noqa: S105 - the one that no message may repeat

@@ -15,7 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from app.settings import PROJECT_DIR, Settings
+from app import PROJECT_DIR
+from app.settings import Settings
 
 RUNTIME, DEV = "requirements.txt", "requirements-dev.txt"
 TOO_OLD = ("python3.10", "python3.9", "python3.8", "python3.7", "python3.6")

@@ -12,8 +12,7 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import crud
-from app.conditions import Conditions
+from app import crud, deadlines
 from app.database import Database
 from app.errors import (
     AlreadyTracked,
@@ -25,20 +24,17 @@ from app.errors import (
     RepositoryNotFound,
 )
 from app.models import Repository
+from app.postgres.shared_reads import SharedReads
 from app.schemas import RepositoryReference, RepositoryRow, Representation, represent
-from app.services.github import GitHub
-from app.services.github_answers import GitHubRepository
-from app.services.reads import SharedReads
-from app.services.sharing import SharedCalls
+from app.services.github.answers import GitHubRepository
+from app.services.github.client import GitHub
+from app.services.github.sharing import SharedCalls
+from app.web.conditions import Conditions
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# Seconds within which each request has its answer.
-DEADLINE = 5.0
-# Seconds that the database has at the end of a request, however late GitHub answered.
-TIME_TO_STORE = 0.4
 # Stale names form a chain only where several repositories were renamed in a row.
 MOST_ATTEMPTS = 10
 
@@ -115,10 +111,10 @@ class Tracker:
 
         Raises RepositoryNotFound, PreconditionFailed, GoneFromGitHub and NameHeld.
         """
-        deadline = _now() + DEADLINE
+        deadline = _now() + deadlines.REQUEST
         record = await self._database.transaction(
             partial(_get, repository_id=repository_id, conditions=conditions),
-            deadline=deadline - TIME_TO_STORE,
+            deadline=deadline - deadlines.STORE,
         )
         github_id = record.link.github_id
         try:
@@ -150,11 +146,11 @@ class Tracker:
             await _get(session, repository_id=repository_id, conditions=conditions, lock=True)
             await crud.remove(session=session, repository_id=repository_id)
 
-        await self._database.transaction(remove, deadline=_now() + DEADLINE - TIME_TO_STORE)
+        await self._database.transaction(remove, deadline=_now() + deadlines.DATABASE)
         log.info("repository untracked", id=str(repository_id))
 
     async def _track(self, reference: RepositoryReference) -> _Created:
-        deadline = _now() + DEADLINE
+        deadline = _now() + deadlines.REQUEST
         holder = await self._by_name.read(reference.full_name.lower())
         if holder is not None:
             raise AlreadyTracked(holder.id, holder.full_name)
@@ -196,7 +192,7 @@ class Tracker:
         for _ in range(MOST_ATTEMPTS):
             try:
                 return await self._database.transaction(
-                    partial(write, said), deadline=_time_to_store(deadline)
+                    partial(write, said), deadline=_store_by(deadline)
                 )
             except _RenameNeeded:
                 said = replace(said, may_rename=True)
@@ -204,7 +200,7 @@ class Tracker:
             except IntegrityError:
                 # A name is taken: by a record with a stale name, or by a caller who was faster.
                 holder = await self._database.transaction(
-                    partial(_find_holder, said), deadline=_time_to_store(deadline)
+                    partial(_find_holder, said), deadline=_store_by(deadline)
                 )
             said = replace(said, may_rename=True, is_disputed=True)
             if holder is not None:
@@ -276,5 +272,5 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _time_to_store(deadline: float) -> float:
-    return max(deadline, _now() + TIME_TO_STORE)
+def _store_by(deadline: float) -> float:
+    return max(deadline, _now() + deadlines.STORE)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import httpx2 as httpx
 import psycopg
 
-from cluster.group import Cluster
-from cluster.node import Node
-from cluster.replica import Replica
+from lab.cluster.group import Cluster
+from lab.cluster.node import Node
+from lab.cluster.replica import Replica
 from tests.cluster.load import Load
 
 # Seconds within which every request has its answer, whatever happens.

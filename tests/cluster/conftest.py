@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.group import Cluster
-from cluster.replica import Replica
-from cluster.tools import Missing
+from lab.cluster.group import Cluster
+from lab.cluster.replica import Replica
+from lab.cluster.tools import Missing
 from tests.support.process import GitHubProcess, github_process
 
 REPLICAS = 2

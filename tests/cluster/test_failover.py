@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from cluster.group import Cluster
-from cluster.node import Node
-from cluster.replica import Replica
+from lab.cluster.group import Cluster
+from lab.cluster.node import Node
+from lab.cluster.replica import Replica
 from tests.cluster.checks import Tell, assert_kept, commits, figures
 from tests.cluster.load import Load
 from tests.support.process import GitHubProcess

@@ -9,9 +9,9 @@ from uuid import uuid4
 import httpx2 as httpx
 import pytest
 
-from cluster.group import Cluster
-from cluster.node import Node
-from cluster.replica import Replica
+from lab.cluster.group import Cluster
+from lab.cluster.node import Node
+from lab.cluster.replica import Replica
 from tests.cluster.checks import Tell, commits
 
 Clients = Sequence[httpx.Client]

@@ -7,8 +7,8 @@ from uuid import uuid4
 import httpx2 as httpx
 import pytest
 
-from cluster.group import Cluster
-from cluster.replica import Replica
+from lab.cluster.group import Cluster
+from lab.cluster.replica import Replica
 from tests.cluster.checks import Tell
 from tests.support.process import GitHubProcess
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from app.settings import PROJECT_DIR
+from app import PROJECT_DIR
 from tests.support.contract import OPERATIONS, accepted, assert_the_contract_held, schemathesis
 from tests.support.process import GitHubProcess
 from tests.support.service import Service

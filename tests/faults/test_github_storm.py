@@ -27,10 +27,10 @@ from app.errors import (
     NotOnGitHub,
     Problem,
 )
-from app.main import open_tracker
+from app.factory import open_tracker
 from app.schemas import RepositoryReference, Representation
-from app.services.github import CONCURRENT_CALLS
-from app.services.github import GitHub as Client
+from app.services.github.client import CONCURRENT_CALLS
+from app.services.github.client import GitHub as Client
 from app.settings import Settings
 from tests.faults.load import Answer, ask, track
 from tests.faults.processes import Worker

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from app.cli import GRACE
+from app.deadlines import SHUTDOWN
 from tests.faults.load import loaded
 from tests.faults.postgresql import (
     CONNECTIONS,
@@ -122,7 +122,7 @@ async def test_a_stop_is_not_held_up_by_a_frozen_server(
             await until(lambda: service.process.poll() is not None, "it did not stop")
             took = time.monotonic() - signalled
     tell(f"stopped {took:.2f} s after SIGTERM")
-    assert took < GRACE
+    assert took < SHUTDOWN
 
 
 async def test_a_client_that_takes_all_connections_shuts_nobody_out_for_good(

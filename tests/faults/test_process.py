@@ -14,7 +14,7 @@ import httpx2 as httpx
 import psycopg
 import pytest
 
-from app.cli import GRACE
+from app.deadlines import SHUTDOWN
 from tests.faults.load import Load, ask, loaded, track
 from tests.faults.postgresql import Embedded, until_writable
 from tests.faults.processes import children, is_alive, send
@@ -199,7 +199,7 @@ async def test_every_request_under_way_is_answered_after_sigterm(
         )
         assert statuses == {504: 1, 201: 15}
         assert max(answer.seconds for answer in answers) < PROMISED + MARGIN
-        assert stopped - signalled < GRACE
+        assert stopped - signalled < SHUTDOWN
         assert service.process.returncode in {0, -signal.SIGTERM}
         cut_off = [a for a in load.answers if a.status == 0 and a.started < signalled - 0.5]
         assert cut_off == []

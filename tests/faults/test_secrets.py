@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from app.database_url import connection_parameters
-from app.services.github import GitHub as GitHubClient
+from app.postgres.url import connection_parameters
+from app.services.github.client import GitHub as GitHubClient
 from app.settings import Settings
 from tests.faults.raw_http import NOWHERE
 from tests.support import answers

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.services.github import GitHub
+from app.services.github.client import GitHub
 from app.settings import Settings
 from tests.support.github import GitHub as StandIn
 

@@ -343,7 +343,7 @@ async def test_a_failure_to_ask_about_the_holder_of_a_name_changes_nothing(  # n
     answer: Answer,
     expected: tuple[int, str],
 ) -> None:
-    monkeypatch.setattr("app.services.github.DEADLINE", 0.5)
+    monkeypatch.setattr("app.services.github.client.DEADLINE", 0.5)
     async with serve() as client:
         one, first = await track(client, github, "a/one")
         _, second = await track(client, github, "a/two")
@@ -388,7 +388,7 @@ async def test_a_record_stays_as_it_was_when_github_fails(  # noqa: PLR0917
     answer: Answer,
     expected: tuple[int, str],
 ) -> None:
-    monkeypatch.setattr("app.services.github.DEADLINE", 0.5)
+    monkeypatch.setattr("app.services.github.client.DEADLINE", 0.5)
     async with serve() as client:
         key, known = await track(client, github, "a/b", stars=1)
         known.stars = 2

@@ -13,9 +13,9 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import create_engine
 
+from app import PROJECT_DIR
 from app.database import Database
-from app.database_url import connection_parameters
-from app.settings import PROJECT_DIR
+from app.postgres.url import connection_parameters
 
 
 def url_of(parameters: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from app.settings import PROJECT_DIR
+from app import PROJECT_DIR
 
 # Seconds. At its first start it may have to make a PostgreSQL of its own.
 START_PATIENCE = 60

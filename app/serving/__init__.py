@@ -1,0 +1,1 @@
+"""Sockets, signals and uvicorn: how the API is served."""

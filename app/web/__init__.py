@@ -1,0 +1,1 @@
+"""HTTP, independent of what is served: middleware, problems, routing, OpenAPI."""

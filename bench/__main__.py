@@ -1,5 +1,0 @@
-"""Makes `python -m bench` the command."""
-
-from bench.run import main
-
-main()

@@ -1,0 +1,1 @@
+"""What the tracker is tried with: never imported by `app`."""

@@ -1,0 +1,5 @@
+"""Makes `python -m lab.bench` the command."""
+
+from lab.bench.run import main
+
+main()

@@ -1,0 +1,273 @@
+"""Every kind of problem, provoked for real: its shape, its headers, and that it leaks nothing."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx2 as httpx
+import psycopg
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+from app import PROJECT_DIR
+from app.errors import Problem
+from app.main import create_app
+from app.postgres.url import connection_parameters
+from app.settings import Settings
+from tests.support.answers import Answer, bad_credentials, hang_up, html, rate_limited, silence
+from tests.support.database import closed, new_database
+from tests.support.github import GitHub
+from tests.support.service import running
+
+JSON = {"Content-Type": "application/json"}
+MEMBERS = {"type", "title", "status", "detail", "instance"}
+EXTRA_MEMBERS = {
+    "already-tracked": {"repository_id"},
+    "database-unavailable": {"retry_after"},
+    "github-rate-limited": {"retry_after"},
+    "invalid-request": {"errors"},
+    "name-held": {"repository_id"},
+}
+# The problems that belong to no operation of the API.
+OF_NO_OPERATION = {"malformed-request", "method-not-allowed", "route-not-found"}
+
+
+def kinds(parent: type[Problem] = Problem) -> Iterator[type[Problem]]:
+    """Yield every kind of problem that has a name of its own."""
+    for kind in parent.__subclasses__():
+        if "slug" in vars(kind):
+            yield kind
+        yield from kinds(kind)
+
+
+KINDS = {kind.slug: kind for kind in sorted(set(kinds()), key=lambda kind: kind.slug)}
+every_kind = pytest.mark.parametrize("slug", KINDS)
+
+
+class _Provocations:
+    """A service, its GitHub and its database, of which each method provokes a problem."""
+
+    def __init__(self, client: httpx.Client, github: GitHub, postgresql: str, url: str) -> None:
+        self.client, self.github = client, github
+        self.postgresql, self.url = postgresql, url
+        github.add("octocat", "Hello-World", stars=80, id=1)
+        github.add("octocat", "Spoon-Knife", stars=9, id=2)
+        self.path = self.track("octocat", "Hello-World").headers["location"]
+        self.track("octocat", "Spoon-Knife")
+
+    def track(self, owner: str = "fastapi", name: str = "fastapi") -> httpx.Response:
+        return self.client.post("/repos", json={"owner": owner, "repo_name": name})
+
+    def track_answered(self, answer: Answer) -> httpx.Response:
+        self.github.script("fastapi/fastapi", answer, repeat=True)
+        return self.track()
+
+    def malformed_request(self) -> httpx.Response:
+        return self.client.request("WRONG", "/")
+
+    def host_not_allowed(self) -> httpx.Response:
+        return self.client.get(self.path, headers={"Host": "evil.test"})
+
+    def route_not_found(self) -> httpx.Response:
+        return self.client.get("/nowhere")
+
+    def method_not_allowed(self) -> httpx.Response:
+        return self.client.patch(self.path)
+
+    def body_too_large(self) -> httpx.Response:
+        return self.client.post("/repos", content=b" " * 70_000, headers=JSON)
+
+    def unsupported_media_type(self) -> httpx.Response:
+        return self.client.post("/repos", data={"owner": "fastapi"})
+
+    def invalid_request(self) -> httpx.Response:
+        return self.client.post("/repos", json={})
+
+    def repository_not_found(self) -> httpx.Response:
+        return self.client.get(f"/repos/{uuid4()}")
+
+    def already_tracked(self) -> httpx.Response:
+        return self.track("octocat", "Hello-World")
+
+    def precondition_failed(self) -> httpx.Response:
+        return self.client.put(self.path, headers={"If-Match": '"other"'})
+
+    def not_on_github(self) -> httpx.Response:
+        return self.track("nobody", "nothing")
+
+    def gone_from_github(self) -> httpx.Response:
+        self.github.script("/repositories/1", Answer(451))
+        return self.client.put(self.path)
+
+    def name_held(self) -> httpx.Response:
+        self.github.remove("octocat/Spoon-Knife")
+        self.github.rename("octocat/Hello-World", "octocat", "Spoon-Knife")
+        return self.client.put(self.path)
+
+    def github_bad_answer(self) -> httpx.Response:
+        return self.track_answered(html(200))
+
+    def github_refused(self) -> httpx.Response:
+        return self.track_answered(bad_credentials())
+
+    def github_unavailable(self) -> httpx.Response:
+        return self.track_answered(hang_up())
+
+    def github_timeout(self) -> httpx.Response:
+        return self.track_answered(silence())
+
+    def github_rate_limited(self) -> httpx.Response:
+        return self.track_answered(rate_limited())
+
+    def database_unavailable(self) -> httpx.Response:
+        with closed(self.postgresql, self.url):
+            return self.client.get(self.path)
+
+    def internal_error(self) -> httpx.Response:
+        with psycopg.connect(**connection_parameters(self.url)) as connection:
+            connection.execute("ALTER TABLE repositories RENAME TO elsewhere")
+        return self.client.get(self.path)
+
+
+# What changes the world for those that come after comes last.
+LAST = ["name-held", "github-rate-limited", "database-unavailable", "internal-error"]
+
+
+@pytest.fixture(scope="module")
+def answers(postgresql: str) -> Iterator[dict[str, httpx.Response]]:
+    """An answer of each kind of problem."""
+    with GitHub.in_thread() as github, new_database(postgresql) as url:
+        settings = {"DATABASE_URL": url, "GITHUB_API_URL": github.url}
+        with (
+            running(**settings) as service,
+            httpx.Client(base_url=service.url, timeout=10) as client,
+        ):
+            provocations = _Provocations(client, github, postgresql, url)
+            order = sorted(KINDS, key=lambda slug: LAST.index(slug) if slug in LAST else -1)
+            yield {slug: provocation(provocations, slug)() for slug in order}
+
+
+def provocation(provocations: _Provocations, slug: str) -> Callable[[], httpx.Response]:
+    call: Callable[[], httpx.Response] = getattr(provocations, slug.replace("-", "_"))
+    return call
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return create_app(Settings()).openapi()
+
+
+@every_kind
+def test_a_problem_has_the_status_of_its_kind(
+    answers: dict[str, httpx.Response], slug: str
+) -> None:
+    assert (answers[slug].status_code, answers[slug].json()["type"]) == (
+        KINDS[slug].status,
+        f"/problems/{slug}",
+    )
+
+
+@every_kind
+def test_a_problem_has_exactly_its_members(answers: dict[str, httpx.Response], slug: str) -> None:
+    assert set(answers[slug].json()) == MEMBERS | EXTRA_MEMBERS.get(slug, set())
+
+
+@every_kind
+def test_a_problem_repeats_status_title_and_path(
+    answers: dict[str, httpx.Response], slug: str
+) -> None:
+    answer, body = answers[slug], answers[slug].json()
+    assert (body["status"], body["title"], body["instance"]) == (
+        answer.status_code,
+        KINDS[slug].title,
+        answer.request.url.path,
+    )
+
+
+@every_kind
+def test_a_problem_says_in_words_what_is_the_matter(
+    answers: dict[str, httpx.Response], slug: str
+) -> None:
+    assert len(answers[slug].json()["detail"].split()) >= 3
+
+
+@every_kind
+def test_a_problem_has_the_media_type_of_problems(
+    answers: dict[str, httpx.Response], slug: str
+) -> None:
+    assert answers[slug].headers["content-type"] == "application/problem+json"
+
+
+@every_kind
+def test_a_problem_is_kept_by_no_cache(answers: dict[str, httpx.Response], slug: str) -> None:
+    assert answers[slug].headers["cache-control"] == "no-store"
+
+
+@every_kind
+def test_a_problem_has_a_request_id(answers: dict[str, httpx.Response], slug: str) -> None:
+    assert re.fullmatch(r"[0-9a-f]{32}", answers[slug].headers["x-request-id"])
+
+
+@every_kind
+def test_a_problem_leaks_nothing(
+    answers: dict[str, httpx.Response], slug: str, postgresql: str
+) -> None:
+    text = answers[slug].text
+    parameters = connection_parameters(postgresql)
+    leaks = ["SELECT", "psycopg", "sqlalchemy", "Traceback", 'File "', "tracker_test_", "elsewhere"]
+    leaks += [
+        "evil.test",
+        "127.0.0.1",
+        str(PROJECT_DIR),
+        str(parameters.get("password", "psycopg")),
+    ]
+    assert [leak for leak in leaks if leak in text] == []
+
+
+@pytest.mark.parametrize("slug", sorted(set(KINDS) - OF_NO_OPERATION))
+def test_a_problem_is_one_that_the_document_knows_for_the_operation(
+    answers: dict[str, httpx.Response], document: dict[str, Any], slug: str
+) -> None:
+    answer = answers[slug]
+    path = "/repos" if answer.request.url.path == "/repos" else "/repos/{repository_id}"
+    operation = document["paths"][path][answer.request.method.lower()]
+    content = operation["responses"][str(answer.status_code)]["content"]
+    assert slug in content["application/problem+json"]["examples"]
+
+
+@every_kind
+def test_a_problem_is_valid_by_the_schema_of_the_document(
+    answers: dict[str, httpx.Response], document: dict[str, Any], slug: str
+) -> None:
+    reference = {"$ref": "#/components/schemas/ProblemDetails"}
+    validator = Draft202012Validator({**reference, "components": document["components"]})
+    assert [error.message for error in validator.iter_errors(answers[slug].json())] == []
+
+
+@pytest.mark.parametrize("slug", ["database-unavailable", "github-rate-limited"])
+def test_a_problem_that_passes_says_when_in_its_body_and_in_its_headers(
+    answers: dict[str, httpx.Response], slug: str
+) -> None:
+    retry_after = answers[slug].json()["retry_after"]
+    assert retry_after >= 1
+    assert answers[slug].headers["retry-after"] == str(retry_after)
+
+
+def test_the_anonymous_limit_says_what_raises_it(answers: dict[str, httpx.Response]) -> None:
+    assert "GITHUB_TOKEN" in answers["github-rate-limited"].json()["detail"]
+
+
+def test_an_unforeseen_error_says_under_which_id_the_log_has_more(
+    answers: dict[str, httpx.Response],
+) -> None:
+    answer = answers["internal-error"]
+    assert answer.headers["x-request-id"] in answer.json()["detail"]
+
+
+def test_every_kind_of_problem_has_a_name_of_its_own() -> None:
+    assert len(KINDS) == len(set(kinds()))
+
+
+def test_every_name_of_a_problem_can_stand_in_a_path() -> None:
+    assert [slug for slug in KINDS if not re.fullmatch(r"[a-z]+(-[a-z]+)*", slug)] == []
