@@ -1,9 +1,8 @@
-"""The log: text for people on a terminal, JSON for machines, one line per event, on stderr."""
+"""The log: text for people on a terminal, JSON for programs, one line per event, on stderr."""
 
 import json
 import logging
 import sys
-from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from random import getrandbits
@@ -15,17 +14,17 @@ from structlog.types import EventDict, Processor
 
 LogFormat = Literal["console", "json"]
 
-# Set for each request, and inherited by what a request starts.
+# Set for each request, and inherited by the tasks that it starts.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 def new_request_id() -> str:
-    """Return an id for a request that brought none; it names the request and guards nothing."""
+    """Return an id for a request that has none; it need not be hard to guess."""
     return f"{getrandbits(128):032x}"
 
 
 def configure_logging(level: str, log_format: LogFormat | None) -> None:
-    """Send this project's log, and that of every library, to stderr in one form."""
+    """Write the log of this project and of every library to stderr, in one form."""
     if log_format is None:
         log_format = "console" if sys.stderr.isatty() else "json"
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -62,27 +61,32 @@ def _configure_libraries(
         logger.handlers.clear()
         logger.propagate = True
     logging.getLogger("uvicorn").setLevel(threshold)
-    # The service writes a line of its own for each request.
+    # The service writes its own line for each request.
     logging.getLogger("uvicorn.access").propagate = False
 
 
 def _console() -> list[Processor]:
-    # A prettier traceback would show the values of variables, and some of them are secrets.
+    # structlog's prettier tracebacks show the values of variables, and some of them are secrets.
     renderer = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
-    return [renderer, _encode]
+    return [_format_time, renderer, _encode]
 
 
 def _json() -> list[Processor]:
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
+    return [structlog.processors.format_exc_info, _to_json]
 
 
-def _to_json(event: Any, default: Callable[[Any], Any]) -> bytes:
+def _to_json(_logger: Any, _name: str, event: EventDict) -> bytes:
     try:
-        return orjson.dumps(event, default=default)
+        return orjson.dumps(event, default=repr)
     except TypeError:  # Half a surrogate pair, or an integer of more than 64 bits.
-        return json.dumps(event, default=default).encode()
+        return json.dumps(event, default=str).encode()
+
+
+def _format_time(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    event["timestamp"] = event["timestamp"].isoformat(timespec="milliseconds")
+    return event
 
 
 def _decode(_logger: Any, _name: str, line: Any) -> str:
@@ -94,9 +98,9 @@ def _encode(_logger: Any, _name: str, line: Any) -> bytes:
 
 
 def _add_context(_logger: Any, name: str, event: EventDict) -> EventDict:
-    """Add level, time and request id; in one step, because every request pays for it."""
+    """Add level, time and request id; in one processor, because every request pays for each."""
     event["level"] = "error" if name == "exception" else name
-    event["timestamp"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+    event["timestamp"] = datetime.now(UTC)
     if (current := request_id.get()) is not None:
         event.setdefault("request_id", current)
     return event
