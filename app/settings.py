@@ -29,11 +29,9 @@ def _default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """What the service is told from outside; nonsense is refused when it starts."""
+    """The settings of every program; an invalid one is refused at the start."""
 
-    model_config = SettingsConfigDict(
-        env_file=PROJECT_DIR / ".env", env_ignore_empty=True, extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
     database_url: SecretStr | None = None
     github_token: SecretStr | None = None
@@ -51,10 +49,10 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir)
 
     @classmethod
-    def load(cls) -> Self:
-        """Read the environment and `.env`; raise SettingsError with a sentence per bad setting."""
+    def load(cls, env_file: Path | None = PROJECT_DIR / ".env") -> Self:
+        """Read the environment and `.env`; raise SettingsError with a line per invalid setting."""
         try:
-            return cls()
+            return cls(_env_file=env_file)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False)
             raise SettingsError("\n".join(cls._sentence(problem) for problem in problems)) from None

@@ -141,4 +141,3 @@ def service(postgresql: str, generous_github: GitHubProcess) -> Iterator[Service
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setitem(Settings.model_config, "env_file", None)

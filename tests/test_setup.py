@@ -16,7 +16,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from app import PROJECT_DIR
-from app.settings import Settings
 
 RUNTIME, DEV = "requirements.txt", "requirements-dev.txt"
 TOO_OLD = ("python3.10", "python3.9", "python3.8", "python3.7", "python3.6")
@@ -236,9 +235,3 @@ def test_locks_hold_what_the_project_names() -> None:
 
 def test_dev_lock_holds_the_runtime_lock() -> None:
     assert requirements(RUNTIME).items() <= requirements(DEV).items()
-
-
-def test_env_example_as_it_comes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    defaults = Settings()
-    monkeypatch.setitem(Settings.model_config, "env_file", PROJECT_DIR / ".env.example")
-    assert Settings() == defaults

@@ -1,4 +1,4 @@
-"""DATABASE_URL, in every spelling that people have."""
+"""DATABASE_URL, in every spelling that people use."""
 
 import re
 from typing import Any
@@ -6,13 +6,11 @@ from typing import Any
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-# What libpq takes in a URL without a word, and refuses only when it connects.
-_ANYTHING = re.compile(r".*", re.DOTALL)
+# Values that libpq accepts in a URL and refuses only when it connects.
+_PORT = re.compile(r"[0-9]{1,5}")
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
-_PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])?"
-_PARAMETERS = {
+_PATTERNS = {
     "host": re.compile(r"[A-Za-z0-9._:,%-]*|/[^,]*(,/[^,]*)*|@.*"),
-    "port": re.compile(rf"{_PORT}(,{_PORT})*"),
     "sslmode": re.compile("disable|allow|prefer|require|verify-ca|verify-full"),
     "target_session_attrs": re.compile("any|read-write|read-only|primary|standby|prefer-standby"),
     "connect_timeout": _NUMBER,
@@ -27,24 +25,38 @@ _PARAMETERS = {
 def connection_parameters(url: str) -> dict[str, Any]:
     """Return libpq's parameters for a PostgreSQL URL, in any spelling that libpq knows.
 
-    The URL may name a SQLAlchemy driver (`postgresql+asyncpg://`); it does not matter which.
+    The URL may name a SQLAlchemy driver (`postgresql+asyncpg://`), which is ignored.
     Raises ValueError with a sentence that does not repeat the URL, which holds a password.
     """
     scheme, separator, rest = url.strip().partition("://")
     if not separator or scheme.partition("+")[0] not in {"postgres", "postgresql"}:
         raise ValueError(
             "give a URL such as postgresql://user:password@host:5432/database "
-            "(only PostgreSQL will do)"
+            "(only PostgreSQL is supported)"
         )
     try:
         parameters = dict(conninfo_to_dict(f"postgresql://{rest}"))
     except ProgrammingError:
         parameters = None
-    if parameters is None or not all(
-        _PARAMETERS.get(name, _ANYTHING).fullmatch(str(value)) for name, value in parameters.items()
-    ):
+    if parameters is None or not _is_valid(parameters):
         raise ValueError(
-            "this is no PostgreSQL URL; it looks like postgresql://user:password@host:5432/database,"
-            " and characters such as @ : / ? # % in a password are percent-encoded"
+            "this is not a PostgreSQL URL; it looks like "
+            "postgresql://user:password@host:5432/database, and characters such as @ : / ? # % "
+            "in a password are percent-encoded"
         )
     return parameters
+
+
+def _is_valid(parameters: dict[str, Any]) -> bool:
+    return _are_ports(str(parameters.get("port", ""))) and all(
+        pattern.fullmatch(str(parameters[name]))
+        for name, pattern in _PATTERNS.items()
+        if name in parameters
+    )
+
+
+def _are_ports(ports: str) -> bool:
+    """Return whether these are ports, one for each host; an empty one is the default."""
+    return all(
+        not port or (_PORT.fullmatch(port) and 0 < int(port) <= 65535) for port in ports.split(",")
+    )

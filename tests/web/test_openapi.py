@@ -51,9 +51,7 @@ every_problem = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(Settings.model_config, "env_file", None)
-        return create_app(Settings(database_url=None)).openapi()
+    return create_app(Settings(database_url=None)).openapi()
 
 
 def operation(document: dict[str, Any], method: str, path: str) -> dict[str, Any]:
