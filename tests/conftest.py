@@ -20,10 +20,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from app.embedded import joined
 from app.main import create_app
 from app.settings import Settings
-from tests.support.database import migrate, new_database, url_of
-from tests.support.github import GitHub
-from tests.support.process import GitHubProcess, github_process
-from tests.support.service import Service, running
+from lab.database import migrate, new_database, url_of
+from lab.github.process import GitHubProcess, github_process
+from lab.github.server import GitHub
+from lab.service import Service, running
 
 pytest.register_assert_rewrite("tests.support.contract")
 

@@ -10,7 +10,7 @@ import httpx2 as httpx
 import psycopg
 import pytest
 
-from tests.support.answers import (
+from lab.github.answers import (
     Answer,
     bad_credentials,
     blocked,
@@ -23,7 +23,7 @@ from tests.support.answers import (
     secondary_limit,
     silence,
 )
-from tests.support.github import ANY, GitHub
+from lab.github.server import ANY, GitHub
 
 JSON = {"Content-Type": "application/json"}
 LARGEST_BODY = 64 * 1024

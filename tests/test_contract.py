@@ -5,9 +5,9 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
+from lab.github.process import GitHubProcess
+from lab.service import Service
 from tests.support.contract import OPERATIONS, accepted, assert_the_contract_held, schemathesis
-from tests.support.process import GitHubProcess
-from tests.support.service import Service
 
 
 @pytest.mark.timeout(60)

@@ -18,17 +18,10 @@ from app import PROJECT_DIR
 from app.database import Database
 from app.errors import DatabaseUnavailable, StartError
 from app.postgres.url import connection_parameters
+from lab.database import migrate, new_database, url_of
+from lab.github.server import GitHub
 from tests.conftest import Serve
-from tests.support.database import (
-    Wire,
-    alembic,
-    closed,
-    migrate,
-    new_database,
-    terminate,
-    url_of,
-)
-from tests.support.github import GitHub
+from tests.support.database import Wire, alembic, closed, terminate
 
 Rows = psycopg.Connection[Any]
 INSERT = text("INSERT INTO repositories VALUES (gen_random_uuid(), 'o', 'r', 1)")
@@ -304,7 +297,7 @@ async def test_ten_applications_may_migrate_an_empty_database_at_once(empty_data
 async def test_processes_that_start_at_once_may_migrate_an_empty_database(
     empty_database: str,
 ) -> None:
-    program = "import asyncio, sys; from tests.support.database import migrate; "
+    program = "import asyncio, sys; from lab.database import migrate; "
     program += "asyncio.run(migrate(sys.argv[1]))"
     started = [
         await asyncio.create_subprocess_exec(

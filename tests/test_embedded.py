@@ -22,7 +22,8 @@ import pytest
 
 from app.embedded import joined
 from app.errors import EmbeddedPostgresError
-from tests.support.data_folder import data_folder, eventually, processes
+from tests.support.data_folder import data_folder, processes
+from tests.support.waiting import eventually
 
 PROJECT = Path(__file__).resolve().parent.parent
 OWNER = """

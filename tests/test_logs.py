@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 from app.postgres.url import connection_parameters
-from tests.support.answers import bad_credentials, hang_up
-from tests.support.database import new_database
-from tests.support.github import GitHub
-from tests.support.service import Service, ran, running
+from lab.database import new_database
+from lab.github.answers import bad_credentials, hang_up
+from lab.github.server import GitHub
+from lab.service import Service, ran, running
 
 TOKEN = "ghp_n0body-Must-See-This"  # noqa: S105
 NOWHERE = "/repos/00000000-0000-0000-0000-000000000000"

@@ -10,10 +10,10 @@ import app.main
 from app.errors import SettingsError
 from app.main import create_app
 from app.settings import Settings
+from lab.database import new_database
+from lab.github.server import GitHub
+from lab.service import AS_MODULE, ran, running
 from tests.conftest import Serve
-from tests.support.database import new_database
-from tests.support.github import GitHub
-from tests.support.service import AS_MODULE, ran, running
 
 COMMANDS = {
     "python -m app": AS_MODULE,

@@ -14,10 +14,10 @@ import httpx2 as httpx
 import pytest
 
 from app.embedded.server import free_port
+from lab.github.process import GitHubProcess, github_process
+from lab.service import Service, embedded_in, running
 from tests.support.data_folder import data_folder
-from tests.support.process import GitHubProcess, github_process
 from tests.support.recordings import import_list_path, index_path, recordings_available
-from tests.support.service import Service, embedded_in, running
 
 TOKEN = "ghp_very5ecret"  # noqa: S105
 TRACKED = 300

@@ -7,8 +7,8 @@ import httpx2 as httpx
 import psycopg
 import pytest
 
+from lab.github.server import GitHub
 from tests.conftest import Serve
-from tests.support.github import GitHub
 from tests.support.recordings import Recording, payloads, recordings, recordings_available
 
 pytestmark = pytest.mark.skipif(not recordings_available, reason="no recordings beside the project")

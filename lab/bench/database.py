@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -12,7 +11,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from app.database import Database
+from lab.database import migrate
+from lab.processes import stat
 
 # Repositories of the benchmark have numbers that neither GitHub nor its stand-in gives.
 FIRST_GITHUB_ID = 2**60
@@ -92,7 +92,7 @@ def filled(server_url: str, name: str, rows: int) -> Table:
         known = server.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone()
         if known is None:
             server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    asyncio.run(_migrate(url))
+    asyncio.run(migrate(url))
     table = Table(url, rows)
     with psycopg.connect(url) as connection:
         found = connection.execute(
@@ -110,15 +110,7 @@ def postmaster(url: str) -> int:
     """Return the process id of the PostgreSQL behind a URL, which runs on this machine."""
     with psycopg.connect(url) as connection:
         backend = connection.info.backend_pid
-        return int(Path(f"/proc/{backend}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-async def _migrate(url: str) -> None:
-    database = Database(url)
-    try:
-        await database.migrate()
-    finally:
-        await database.close()
+        return int(stat(backend)[1])
 
 
 def _fill(connection: psycopg.Connection, rows: int) -> None:

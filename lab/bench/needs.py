@@ -6,13 +6,13 @@ import subprocess
 import sys
 from importlib import metadata, util
 
+from app import PROJECT_DIR
 from lab.bench.servers import (
     ASYNC_SESSION,
     FASTIFY,
     FASTIFY_PIPELINE,
     FASTIFY_POOL,
     OURS,
-    PROJECT,
     SYNC_SESSION,
     Kind,
 )
@@ -66,7 +66,7 @@ def _install_fastify() -> str:
     wanted, installed = FASTIFY / "package.json", FASTIFY / "node_modules/.package-lock.json"
     if installed.exists() and installed.stat().st_mtime > wanted.stat().st_mtime:
         return ""
-    sys.stdout.write(f"Installing Fastify into {FASTIFY.relative_to(PROJECT)}/node_modules …\n")
+    sys.stdout.write(f"Installing Fastify into {FASTIFY.relative_to(PROJECT_DIR)}/node_modules …\n")
     command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
     done = subprocess.run(command, cwd=FASTIFY, check=False, capture_output=True, text=True)  # noqa: S603
     return "" if done.returncode == 0 else done.stderr.strip()[-500:] or "nothing"

@@ -13,7 +13,8 @@ from lab.bench import meter
 from lab.bench.client import etags
 from lab.bench.database import Table, postmaster
 from lab.bench.load import Load, pgbench, wrk
-from lab.bench.servers import OURS, Kind, Server, running
+from lab.bench.servers import OURS, Kind, get, running
+from lab.service import Service
 
 CONNECTIONS = 64
 FLOOR = "floor"
@@ -66,8 +67,8 @@ class Bench:
 
     def turn(self, kind: Kind, suffix: str = "") -> Iterable[Sample]:
         """Start a server, measure it with 64 connections and with one, and stop it."""
-        with running(kind, self.table.url, self._folder) as server:
-            check(server, self.table, self._ids[0])
+        with running(kind, self.table.url) as server:
+            check(kind, server, self.table, self._ids[0])
             wrk(server.port, self._targets, connections=CONNECTIONS, seconds=WARM_UP)
             name = kind.name + suffix
             yield self._sample(name, server, self._targets, CONNECTIONS, self._seconds)
@@ -96,27 +97,27 @@ class Bench:
     def memory(self, requests: int) -> list[tuple[int, float]]:
         """Return the resident size of our server after so many requests, again and again."""
         sizes, done = [], 0
-        with running(OURS, self.table.url, self._folder) as server:
+        with running(OURS, self.table.url) as server:
             while done < requests:
                 load = wrk(server.port, self._targets, connections=CONNECTIONS, seconds=5)
                 done += load.requests
-                sizes.append((done, meter.memory(server.pid)))
+                sizes.append((done, meter.memory(server.process.pid)))
         return sizes
 
     def _sample(
-        self, name: str, server: Server, targets: Path, connections: int, seconds: float
+        self, name: str, server: Service, targets: Path, connections: int, seconds: float
     ) -> Sample:
-        before = meter.time_of(server.pid), meter.time_of(self._postmaster)
+        before = meter.time_of(server.process.pid), meter.time_of(self._postmaster)
         load = wrk(server.port, targets, connections=connections, seconds=seconds)
         return Sample(
             name,
             load,
-            meter.time_of(server.pid) - before[0],
+            meter.time_of(server.process.pid) - before[0],
             meter.time_of(self._postmaster) - before[1],
-            meter.peak_memory(server.pid),
+            meter.peak_memory(server.process.pid),
         )
 
-    def _conditional_targets(self, server: Server) -> Path:
+    def _conditional_targets(self, server: Service) -> Path:
         path = self._folder / "ids-etags"
         if not path.exists():
             ids = [str(record) for record in self._ids[:_CONDITIONAL_IDS]]
@@ -125,16 +126,16 @@ class Bench:
         return path
 
 
-def check(server: Server, table: Table, known: UUID) -> None:
+def check(kind: Kind, server: Service, table: Table, known: UUID) -> None:
     """Raise RuntimeError unless the server has the duties that all have."""
-    answer = server.get(f"/repos/{known}", {"X-Request-ID": f"check-{known}"})
+    answer = get(server, f"/repos/{known}", {"X-Request-ID": f"check-{known}"})
     body = json.loads(answer.read())
     faults = {
         f"status {answer.status}": answer.status != 200,
         f"body {body}": body != table.record(known),
         "no ETag": not answer.headers["ETag"],
         "another request id": answer.headers["X-Request-ID"] != f"check-{known}",
-        "no log line with the request id": f"check-{known}" not in server.log.read_text(),
+        "no log line with the request id": f"check-{known}" not in server.written,
     }
     if found := [fault for fault, is_so in faults.items() if is_so]:
-        raise RuntimeError(f"{server.kind.title} answers unlike the others: {', '.join(found)}")
+        raise RuntimeError(f"{kind.title} answers unlike the others: {', '.join(found)}")

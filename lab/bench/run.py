@@ -45,9 +45,7 @@ def main() -> None:
             others = _others(options, table, folder)
             known = table.ids(1)[0]
         _say("start")
-        others["start"] = start.seconds_to_first_answer(
-            options.data, server_url, known, folder, repeats=5
-        )
+        others["start"] = start.seconds_to_first_answer(options.data, server_url, known, repeats=5)
     reached = goals(rounds, Others(**others))
     about = {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -110,7 +108,6 @@ def _others(options: Any, table: Table, folder: Path) -> dict[str, Any]:
         posts, posts_after_pause = (
             writes.one_by_one(
                 table.url,
-                folder,
                 latency=latency,
                 repeats=2 if quick else 5,
                 pairs=20 if quick else 40,
@@ -118,7 +115,7 @@ def _others(options: Any, table: Table, folder: Path) -> dict[str, Any]:
             for latency in (0, PAUSE)
         )
         throughput, failed = writes.throughput(
-            table.url, folder, repeats=2 if quick else 5, seconds=2 if quick else 4
+            table.url, repeats=2 if quick else 5, seconds=2 if quick else 4
         )
     finally:
         table.remove_others()

@@ -6,20 +6,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from lab.bench.servers import OURS, PATIENCE, running
+from lab.bench.servers import OURS, get, running
+from lab.service import PATIENCE
 
 
 def seconds_to_first_answer(
-    data_dir: Path, server_url: str, known: UUID, folder: Path, *, repeats: int
+    data_dir: Path, server_url: str, known: UUID, *, repeats: int
 ) -> list[float]:
-    """Return how long each start took; nobody else may use the PostgreSQL in `data_dir`."""
+    """Return how long each start took; no other process may use the PostgreSQL in `data_dir`."""
     port = urlsplit(server_url).port or 0
     results = []
     for _ in range(repeats):
         _wait_until_closed(port)
         started = time.perf_counter()
-        with running(OURS, None, folder, DATABASE_URL="", DATA_DIR=str(data_dir)) as server:
-            answer = server.get(f"/repos/{known}")
+        with running(OURS, "", DATA_DIR=str(data_dir)) as server:
+            answer = get(server, f"/repos/{known}")
             results.append(time.perf_counter() - started)
             if answer.status != 200:
                 raise RuntimeError(f"The first answer was {answer.status}: {answer.read()!r}")

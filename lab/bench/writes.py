@@ -1,17 +1,17 @@
-"""POST: what it adds to GitHub's own time, and how many it gets through."""
+"""POST: the time that it adds to GitHub's own, and its throughput."""
 
 import asyncio
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
 from lab.bench import meter
 from lab.bench.client import Client, ask_github, track
 from lab.bench.database import postmaster
-from lab.bench.servers import OURS, TOKEN, Server, running
-from tests.support.process import github_process
+from lab.bench.servers import OURS, TOKEN, running
+from lab.github.process import github_process
+from lab.service import Service
 
 _BUSY_LATENCY = 0.1
 _CLIENTS = 100
@@ -26,18 +26,16 @@ class Posts:
     processor: list[float] = field(default_factory=list)
 
 
-def one_by_one(
-    database_url: str, folder: Path, *, latency: float, repeats: int, pairs: int
-) -> Posts:
+def one_by_one(database_url: str, *, latency: float, repeats: int, pairs: int) -> Posts:
     """Measure the median time of a POST less that of GitHub asked directly, and what it costs.
 
     One request at a time, in turn to GitHub, which takes `latency` seconds, and to the service.
     The processor time is that of the service and of PostgreSQL.
     """
 
-    async def measure(server: Server, github_port: int) -> Posts:
+    async def measure(server: Service, github_port: int) -> Posts:
         service, github = await Client.connect(server.port), await Client.connect(github_port)
-        pids = server.pid, postmaster(database_url)
+        pids = server.process.pid, postmaster(database_url)
         for _ in range(10):
             await ask_github(github)
             await track(service)
@@ -63,13 +61,11 @@ def one_by_one(
 
     with github_process("--generate", "--token", TOKEN, "--latency", str(latency)) as github:
         url = github.url
-        with running(OURS, database_url, folder, GITHUB_API_URL=url) as server:
+        with running(OURS, database_url, GITHUB_API_URL=url) as server:
             return asyncio.run(measure(server, urlsplit(url).port or 0))
 
 
-def throughput(
-    database_url: str, folder: Path, *, repeats: int, seconds: float
-) -> tuple[list[float], int]:
+def throughput(database_url: str, *, repeats: int, seconds: float) -> tuple[list[float], int]:
     """Return, for each repeat, records made per second as a share of what 20 calls at once allow.
 
     And how many POSTs failed.
@@ -103,6 +99,6 @@ def throughput(
 
     with (
         github_process("--generate", "--token", TOKEN, "--latency", str(_BUSY_LATENCY)) as github,
-        running(OURS, database_url, folder, GITHUB_API_URL=github.url) as server,
+        running(OURS, database_url, GITHUB_API_URL=github.url) as server,
     ):
         return asyncio.run(measure(server.port))

@@ -1,4 +1,4 @@
-"""Three nodes that keep one database between them."""
+"""Three nodes that replicate one database."""
 
 import shutil
 import tempfile
@@ -22,7 +22,7 @@ _POLL = 0.05
 
 
 class Cluster:
-    """Runs the nodes while inside; raises tools.Missing where a program is not to be had."""
+    """Runs the nodes while inside. Raises tools.Missing if a program cannot be fetched."""
 
     def __init__(self) -> None:
         self._tools = Tools()
@@ -32,7 +32,7 @@ class Cluster:
         self.nodes: list[Node] = []
 
     def __enter__(self) -> Self:
-        """Make the cluster and wait until every node has all of it."""
+        """Start the cluster and wait until all nodes replicate."""
         self.folder = Path(tempfile.mkdtemp(prefix="tracker-cluster-"))
         self.folder.chmod(0o711)
         names = [f"node{number}" for number in range(1, NODES + 1)]
@@ -67,7 +67,7 @@ class Cluster:
             connection.execute(f"CREATE DATABASE {DATABASE}")
 
     def url(self, database: str = DATABASE, nodes: list[Node] | None = None) -> str:
-        """Return the URL that names all nodes and wants the one that takes writes."""
+        """Return the URL that names all nodes and asks for the one that accepts writes."""
         hosts = ",".join(f"127.0.0.1:{node.ports.postgresql}" for node in nodes or self.nodes)
         password = self._passwords.superuser
         return (
@@ -75,7 +75,7 @@ class Cluster:
         )
 
     def leader(self, *, other_than: Node | None = None) -> Node | None:
-        """Return the node that says of itself that it leads."""
+        """Return the node that reports that it leads."""
         return next((n for n in self.nodes if n is not other_than and n.leads()), None)
 
     def new_leader(self, old: Node, patience: float = 60) -> Node:
@@ -90,9 +90,9 @@ class Cluster:
         return found[0]
 
     def is_whole(self) -> bool:
-        """Whether all nodes say that one leads, a second confirms its writes, and a third is well.
+        """Return whether all nodes agree that one leads, one confirms and one follows.
 
-        A node that has just come back still says for a while what it knew before.
+        A node that has just come back reports what it knew before for a while.
         """
         said = [node.members() for node in self.nodes]
         roles = [

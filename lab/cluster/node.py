@@ -14,6 +14,7 @@ import httpx2 as httpx
 
 from app.embedded.server import free_port
 from lab.cluster.tools import Tools
+from lab.processes import children, is_alive, send
 
 Configuration = dict[str, Any]
 
@@ -53,7 +54,7 @@ class Node:
         return self.folder / "data"
 
     def start_etcd(self, members: str) -> None:
-        """Start the node's etcd; only ever from the main thread, as all of its processes."""
+        """Start the node's etcd; only from the main thread, see `detached`."""
         client = f"http://127.0.0.1:{self.ports.etcd}"
         peer = f"http://127.0.0.1:{self.ports.etcd_peer}"
         options = {
@@ -65,7 +66,7 @@ class Node:
             "initial-advertise-peer-urls": peer,
             "initial-cluster": members,
             "initial-cluster-state": "new",
-            # Longer than as it comes: all nodes share one machine here.
+            # Longer than by default, because all nodes share one machine here.
             "heartbeat-interval": 200,
             "election-timeout": 2000,
         }
@@ -82,7 +83,7 @@ class Node:
         self.revive()
 
     def revive(self) -> None:
-        """Start Patroni again where it was killed."""
+        """Start Patroni, also after it was killed."""
         command, environment = self._tools.patroni()
         arguments = [*command, str(self.folder / "patroni.json")]
         self._start("patroni", arguments, environment)
@@ -98,13 +99,13 @@ class Node:
             )
 
     def leads(self) -> bool:
-        """Whether Patroni says that this node is the leader."""
+        """Return whether Patroni says that this node is the leader."""
         with suppress(httpx.HTTPError):
             return self._http.get("/primary").status_code == httpx.codes.OK
         return False
 
     def members(self) -> list[dict[str, Any]]:
-        """Return what Patroni says of all members, or nothing where it does not answer."""
+        """Return what Patroni says of all members, or nothing if it does not answer."""
         with suppress(httpx.HTTPError, ValueError, KeyError):
             members: list[dict[str, Any]] = self._http.get("/cluster").json()["members"]
             return members
@@ -116,25 +117,25 @@ class Node:
         self._http.post("/switchover", json=order, timeout=60).raise_for_status()
 
     def crash(self) -> None:
-        """Kill PostgreSQL, as a lack of memory would."""
-        _send(signal.SIGKILL, self._postgresql())
+        """Kill PostgreSQL, as the kernel does when memory is short."""
+        send(signal.SIGKILL, *self._postgresql())
 
     def lose(self) -> None:
-        """Kill PostgreSQL and Patroni: the machine is gone."""
+        """Kill PostgreSQL and Patroni, as if the machine were gone."""
         self._processes["patroni"].kill()
         self.crash()
         self._processes["patroni"].wait()
 
     def freeze(self) -> None:
-        """Stop every process where it is; the kernel still takes connections."""
-        _send(signal.SIGSTOP, self._all())
+        """Stop every process with SIGSTOP; the kernel still accepts connections."""
+        send(signal.SIGSTOP, *self._all())
 
     def thaw(self) -> None:
-        """Let a frozen node go on as if nothing had been."""
-        _send(signal.SIGCONT, self._all())
+        """Let a frozen node go on."""
+        send(signal.SIGCONT, *self._all())
 
     def stop(self) -> None:
-        """End all of it at once; the data is of no more use."""
+        """End all processes at once, without care for the data."""
         self._http.close()
         for process in self._processes.values():
             process.kill()
@@ -142,10 +143,10 @@ class Node:
         pids = self._postgresql()
         # Not SIGKILL at first: PostgreSQL gives its shared memory back.
         for number, patience in ((signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
-            _send(number, pids)
-            _send(signal.SIGCONT, pids)
+            send(number, *pids)
+            send(signal.SIGCONT, *pids)
             deadline = time.monotonic() + patience
-            while any(map(_is_alive, pids)) and time.monotonic() < deadline:
+            while any(map(is_alive, pids)) and time.monotonic() < deadline:
                 time.sleep(_POLL)
 
     def _all(self) -> list[int]:
@@ -160,27 +161,4 @@ class Node:
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
             return []
-        return [pid, *_children(pid)] if os.fsencode(self.data) in arguments else []
-
-
-def _children(parent: int) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            # pid (name) state parent …; the name may hold anything.
-            if int(path.read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(path.parent.name))
-    return found
-
-
-def _send(number: signal.Signals, pids: list[int]) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended may still wait for its parent's notice."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
+        return [pid, *children(pid)] if os.fsencode(self.data) in arguments else []

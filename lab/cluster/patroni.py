@@ -1,4 +1,4 @@
-"""What Patroni is told: a leader confirms a write only when a second node has it."""
+"""The configuration of Patroni: a leader confirms a write only when a second node has it."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from lab.cluster.node import Node
 
 SCOPE = "tracker"
 
-# The least that Patroni allows: a leader that is silent for so many seconds is replaced.
+# Seconds of silence after which a leader is replaced; Patroni allows no fewer.
 TTL = 20
 
 _DYNAMIC = {
@@ -36,7 +36,7 @@ _INITDB = [
 
 @dataclass(frozen=True)
 class Passwords:
-    """Those of PostgreSQL's users, made up anew for every cluster."""
+    """The passwords of PostgreSQL's users, random for every cluster."""
 
     superuser: str = field(default_factory=lambda: secrets.token_hex(16))
     replication: str = field(default_factory=lambda: secrets.token_hex(16))

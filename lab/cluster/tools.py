@@ -26,7 +26,7 @@ _VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 
 class Missing(Exception):
-    """Something is not here and cannot be fetched; the message says how to get it."""
+    """A program is missing and cannot be fetched; the message says how to get it."""
 
 
 class Tools:
@@ -34,7 +34,7 @@ class Tools:
 
     def __init__(self) -> None:
         if sys.platform != "linux":
-            raise Missing("The cluster looks after its processes through /proc: run it on Linux.")
+            raise Missing("The cluster finds its processes in /proc: run it on Linux.")
         FOLDER.mkdir(exist_ok=True)
         (FOLDER / ".gitignore").write_text("*\n")
         try:
@@ -87,9 +87,9 @@ class Tools:
 
 
 def detached() -> dict[str, Any]:
-    """Return what keeps a child out of reach of Ctrl-C, and yet does not leave it behind.
+    """Return what keeps Ctrl-C from a child, and ends the child with this process.
 
-    It is to be started from the main thread, whose end it follows.
+    Start it from the main thread: the child ends when the thread that started it ends.
     """
     return {
         "stdin": subprocess.DEVNULL,

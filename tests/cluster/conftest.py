@@ -1,28 +1,28 @@
 """A cluster, a stand-in for GitHub, and two replicas of the service between them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from lab.cluster.group import Cluster
-from lab.cluster.replica import Replica
 from lab.cluster.tools import Missing
-from tests.support.process import GitHubProcess, github_process
+from lab.github.process import GitHubProcess, github_process
+from lab.service import Service, running
 
 REPLICAS = 2
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave these tests, which take minutes, to those who name their folder."""
+    """Leave these tests, which take minutes, out unless their folder is named."""
     named = any("cluster" in argument for argument in config.args)
     return None if named else True
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Three nodes; the tests take turns with them and leave all three well."""
+    """Three nodes, which each test leaves running."""
     try:
         cluster = Cluster()
     except Missing as missing:
@@ -33,7 +33,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def _well(cluster: Cluster) -> Iterator[None]:
-    """Begin with a cluster that is whole, and leave none that is frozen, however a test ends."""
+    """Begin with a cluster that is whole, and leave no node frozen, however a test ends."""
     cluster.wait_until(cluster.is_whole, 90, "the cluster did not recover")
     yield
     for node in cluster.nodes:
@@ -42,39 +42,17 @@ def _well(cluster: Cluster) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def github() -> Iterator[GitHubProcess]:
-    """A GitHub that makes up whatever it is asked for and has no limits."""
+    """A GitHub that has every repository, and no limits."""
     with github_process("--generate") as github:
         yield github
 
 
 @pytest.fixture
-def replicas(
-    cluster: Cluster, github: GitHubProcess, tmp_path: Path
-) -> Iterator[tuple[Replica, ...]]:
+def replicas(cluster: Cluster, github: GitHubProcess) -> Iterator[tuple[Service, ...]]:
     """The service, twice, each with all nodes in its DATABASE_URL, the leader first."""
     leader = cluster.leader()
-    # Where the leader is frozen, every new connection waits for it in vain, if it stands first.
+    # If the leader stands first and freezes, every new connection waits for it before the others.
     nodes = sorted(cluster.nodes, key=lambda node: node is not leader)
-    settings = {
-        "DATABASE_URL": cluster.url(nodes=nodes),
-        "GITHUB_API_URL": github.url,
-        "GITHUB_TOKEN": "",
-        "LOG_FORMAT": "json",
-        "LOG_LEVEL": "info",
-    }
+    settings = {"DATABASE_URL": cluster.url(nodes=nodes), "GITHUB_API_URL": github.url}
     with ExitStack() as stack:
-        yield tuple(
-            stack.enter_context(Replica(tmp_path / f"replica{number}.log", settings))
-            for number in range(REPLICAS)
-        )
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Show a line of figures, whether the test passes or not."""
-
-    def tell(line: str) -> None:
-        with capsys.disabled():
-            print(f"\n    {line}", end="", flush=True)  # noqa: T201
-
-    return tell
+        yield tuple(stack.enter_context(running(**settings)) for _ in range(REPLICAS))

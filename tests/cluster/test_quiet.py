@@ -11,8 +11,9 @@ import pytest
 
 from lab.cluster.group import Cluster
 from lab.cluster.node import Node
-from lab.cluster.replica import Replica
-from tests.cluster.checks import Tell, commits
+from lab.service import Service
+from tests.cluster.checks import commits
+from tests.support.waiting import tell
 
 Clients = Sequence[httpx.Client]
 
@@ -21,7 +22,7 @@ RECOVERY = 3.5
 
 
 @pytest.fixture
-def clients(replicas: tuple[Replica, ...]) -> Iterator[Clients]:
+def clients(replicas: tuple[Service, ...]) -> Iterator[Clients]:
     """A client of each replica."""
     clients = [httpx.Client(base_url=r.url, timeout=10, trust_env=False) for r in replicas]
     yield clients
@@ -66,7 +67,7 @@ def record(cluster: Cluster, clients: Clients) -> str:
 
 @pytest.mark.timeout(200)
 def test_the_first_callers_after_a_quiet_failover_are_served(
-    cluster: Cluster, clients: Clients, record: str, tell: Tell
+    cluster: Cluster, clients: Clients, record: str
 ) -> None:
     """The leader froze and another leads, while nobody called: the next callers are served."""
     old = _freeze_leader(cluster)
@@ -84,9 +85,7 @@ def test_the_first_callers_after_a_quiet_failover_are_served(
 
 
 @pytest.mark.timeout(200)
-def test_a_leader_that_thaws_is_not_asked(
-    cluster: Cluster, clients: Clients, record: str, tell: Tell
-) -> None:
+def test_a_leader_that_thaws_is_not_asked(cluster: Cluster, clients: Clients, record: str) -> None:
     """For a moment it takes itself for the leader and does not know the latest records."""
     client = clients[0]
     old = _freeze_leader(cluster)

@@ -1,4 +1,4 @@
-"""PostgreSQL as the tests harm it: the service's embedded one, and one of their own."""
+"""The PostgreSQL servers that tests stop: the service's embedded one, and one of their own."""
 
 import asyncio
 import json
@@ -15,10 +15,10 @@ from typing import Any
 import psycopg
 
 from app.embedded.server import Server
-from tests.faults.support import PATIENCE, POLL, until
 from tests.support.data_folder import data_folder
+from tests.support.waiting import PATIENCE, POLL, eventually, until
 
-# That a worker makes at most, each when it is needed.
+# Connections that a worker makes at most, each when it is needed.
 CONNECTIONS = 9
 
 
@@ -29,7 +29,7 @@ class Embedded:
     folder: Path
 
     def published(self) -> dict[str, Any]:
-        """Return what its supervisor says of it; nothing while it is not ready."""
+        """Return what its supervisor has published, or nothing while it is not ready."""
         with suppress(FileNotFoundError):
             published: dict[str, Any] = json.loads((self.folder / "server.json").read_bytes())
             return published
@@ -37,13 +37,13 @@ class Embedded:
 
     @property
     def url(self) -> str:
-        """Its URL, which stays the same."""
+        """Its URL, which is the same after a restart."""
         state = json.loads((self.folder / "connection.json").read_bytes())
         return f"postgresql://tracker:{state['password']}@127.0.0.1:{state['port']}/tracker"
 
 
 class OwnPostgreSQL:
-    """A PostgreSQL of the tests' own on one port, which nobody supervises."""
+    """A PostgreSQL of the tests' own, always on the same port, without a supervisor."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o711)
@@ -54,7 +54,7 @@ class OwnPostgreSQL:
         self.start()
 
     def start(self) -> None:
-        """Start it; it ends with the thread that does so."""
+        """Start it; it ends with the thread that started it."""
         self._process: subprocess.Popen[bytes] = self._server.start()
 
     async def stop(self) -> None:
@@ -63,11 +63,11 @@ class OwnPostgreSQL:
         await until(lambda: self._process.poll() is not None, "PostgreSQL did not stop")
 
     def wait(self) -> None:
-        """Wait until it takes connections."""
-        deadline = time.monotonic() + 2 * PATIENCE
-        while not self._server.is_ready(self._process.pid):
-            assert time.monotonic() < deadline, self._server.log.read_text()[-2000:]
-            time.sleep(POLL)
+        """Wait until it accepts connections."""
+        eventually(
+            lambda: self._server.is_ready(self._process.pid),
+            lambda: self._server.log.read_text()[-2000:],
+        )
 
     @property
     def pid(self) -> int:
@@ -93,7 +93,7 @@ def own_postgresql() -> Iterator[OwnPostgreSQL]:
 
 
 async def is_writable(url: str) -> bool:
-    """Whether this PostgreSQL takes a connection and a write."""
+    """Return whether this PostgreSQL accepts a connection and a write."""
     try:
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=2)
     except psycopg.Error:
@@ -108,7 +108,7 @@ async def is_writable(url: str) -> bool:
 
 
 async def until_writable(url: str) -> float:
-    """Wait for PostgreSQL itself; return the time when it was ready."""
+    """Wait until PostgreSQL itself takes a write; return when that was."""
     deadline = time.monotonic() + 2 * PATIENCE
     while not await is_writable(url):
         assert time.monotonic() < deadline, "PostgreSQL did not come back"

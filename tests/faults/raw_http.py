@@ -1,9 +1,9 @@
-"""HTTP in bytes, as no client would send it: requests, and whatever comes back for them."""
+"""HTTP in bytes, as no client library would send it, and the bytes of the answer."""
 
 import asyncio
 
-from tests.faults.support import PATIENCE
-from tests.support.service import Service
+from lab.service import Service
+from tests.support.waiting import PATIENCE
 
 NOWHERE = "/repos/00000000-0000-4000-8000-000000000000"
 HEAD = b"Host: localhost\r\n"
@@ -12,7 +12,7 @@ TRACK = b"POST /repos HTTP/1.1\r\nContent-Type: application/json\r\n" + HEAD
 
 
 class Caller(asyncio.Protocol):
-    """Sends a request and keeps the answer, even where the connection is reset after it."""
+    """Sends a request and keeps the answer, even if the connection is reset after it."""
 
     def __init__(self, request: bytes) -> None:
         self.request = request
@@ -46,5 +46,5 @@ async def ask(service: Service, request: bytes, patience: float = 2 * PATIENCE) 
 
 
 def status(answer: bytes) -> int:
-    """Return the status of an answer, 0 where there is none."""
+    """Return the status of an answer, 0 if there is none."""
     return int(answer.split(b" ", 2)[1]) if answer else 0

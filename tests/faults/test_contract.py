@@ -8,9 +8,9 @@ import httpx2 as httpx
 import pytest
 
 from app import PROJECT_DIR
+from lab.github.process import GitHubProcess
+from lab.service import Service
 from tests.support.contract import OPERATIONS, accepted, assert_the_contract_held, schemathesis
-from tests.support.process import GitHubProcess
-from tests.support.service import Service
 
 CASES = 10_000
 MOST_SEEDS = 40

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.promises import assert_only_refusals
+from lab.database import new_database
+from lab.github.process import GitHubProcess
+from lab.service import Service, running
+from tests.faults.floods import MANY, connections, others_are_served, send_endlessly
 from tests.faults.raw_http import HEAD, NOWHERE, READ, TRACK, ask, status
-from tests.faults.siege import CROWD, besieged, crowd, pour, seen
-from tests.faults.support import tell, until
-from tests.support.database import new_database
-from tests.support.process import GitHubProcess
-from tests.support.service import Service, running
+from tests.support.promises import assert_only_refusals
+from tests.support.waiting import tell, until
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc"),
@@ -28,8 +28,8 @@ MB = 1024 * 1024
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _room_for_a_crowd() -> Iterator[None]:
-    """Let this process open as many connections as it may."""
+def _files_for_many_connections() -> Iterator[None]:
+    """Raise the limit of open files to what this process may have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
@@ -38,17 +38,14 @@ def _room_for_a_crowd() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_unforeseen(service: Service) -> Iterator[None]:
-    """In the end, nothing that came was more than a refusal."""
+    """Nothing that was sent caused an error of the service."""
     yield
     assert_only_refusals(service)
 
 
-# Many callers
-
-
 async def test_a_thousand_idle_connections_keep_nobody_out(service: Service) -> None:
-    async with besieged(service) as watch, crowd(service):
-        await until(seen(watch), "nobody else was served")
+    async with others_are_served(service) as probes, connections(service):
+        await until(probes.more(), "nobody else was served")
 
 
 @pytest.mark.parametrize(
@@ -62,14 +59,14 @@ async def test_a_thousand_idle_connections_keep_nobody_out(service: Service) -> 
 async def test_a_thousand_callers_who_send_a_byte_at_a_time_keep_nobody_out(
     service: Service, request_: bytes
 ) -> None:
-    started = len(request_) - 60  # The rest of it comes drop by drop.
-    async with besieged(service) as watch, crowd(service) as writers:
+    started = len(request_) - 60  # The rest is sent byte by byte.
+    async with others_are_served(service) as probes, connections(service) as writers:
         for writer in writers:
             writer.write(request_[:started])
         for place in range(started, len(request_) - 10):
             for writer in writers:
                 writer.write(request_[place : place + 1])
-            await until(seen(watch, probes=1), "nobody else was served")
+            await until(probes.more(1), "nobody else was served")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +80,7 @@ async def test_a_thousand_callers_who_send_a_byte_at_a_time_keep_nobody_out(
         READ.replace(b"GET", b"PUT") + b"Content-Length: %d\r\n\r\n" % MB + b"a" * MB,
         READ + b"Content-Length: %d\r\n\r\n" % MB + b"a" * MB,
     ],
-    ids=["announced", "chunked", "where none belongs", "of a GET"],
+    ids=["announced", "chunked", "of a PUT", "of a GET"],
 )
 async def test_a_thousand_bodies_of_a_megabyte_are_not_kept(
     service: Service, request_: bytes
@@ -96,22 +93,22 @@ async def test_a_thousand_bodies_of_a_megabyte_are_not_kept(
         async with turns:
             statuses[status(await ask(service, request_))] += 1
 
-    async with besieged(service), asyncio.TaskGroup() as group:
-        for _ in range(CROWD):
+    async with others_are_served(service), asyncio.TaskGroup() as group:
+        for _ in range(MANY):
             group.create_task(send())
     # A caller that goes on sending may see a reset connection instead of the answer.
     assert set(statuses) <= {0, 413 if request_.startswith(b"POST") else 404}
-    assert sum(statuses.values()) == CROWD
+    assert sum(statuses.values()) == MANY
     tell(statuses)
 
 
 async def test_callers_who_leave_before_their_answers_come_are_no_error(service: Service) -> None:
-    async with besieged(service) as watch:
+    async with others_are_served(service) as probes:
         for _ in range(10):
-            async with crowd(service, 40) as writers:
+            async with connections(service, 40) as writers:
                 for writer in writers:
                     writer.write((READ + b"\r\n") * 20)
-                await until(seen(watch, probes=1), "nobody else was served")
+                await until(probes.more(1), "nobody else was served")
     errors = [line for line in service.log if '"level":"error"' in line]
     assert errors == []
 
@@ -129,29 +126,29 @@ async def test_a_hundred_thousand_requests_for_nothing_are_answered(service: Ser
                 await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split()[0]))
         writer.close()
 
-    async with besieged(service), asyncio.TaskGroup() as group:
+    async with others_are_served(service), asyncio.TaskGroup() as group:
         for _ in range(connections):
             group.create_task(read())
 
 
-async def test_the_service_ends_when_told_though_callers_hold_it(
+async def test_the_service_ends_when_told_though_callers_are_connected(
     postgresql: str, generous_github: GitHubProcess
 ) -> None:
     with (
         new_database(postgresql) as url,
         running(DATABASE_URL=url, GITHUB_API_URL=generous_github.url) as service,
     ):
-        async with crowd(service, 100) as writers:
+        async with connections(service, 100) as writers:
             for writer in writers:
                 writer.write(TRACK + b"Content-Length: 9\r\n\r\n{")
             assert status(await ask(service, READ + b"Connection: close\r\n\r\n")) == 404
             assert await asyncio.to_thread(service.stop) in {0, -signal.SIGTERM}
 
 
-async def test_a_thousand_connections_fit_where_few_files_may_be_open(
+async def test_a_thousand_connections_are_served_though_few_files_may_be_open(
     postgresql: str, generous_github: GitHubProcess
 ) -> None:
-    """A shell allows 1,024 on Linux and 256 on macOS, unless the program asks for more."""
+    """A shell allows 1,024 on Linux and 256 on macOS, if the program does not raise its limit."""
     limit = "setrlimit(RLIMIT_NOFILE, (256, getrlimit(RLIMIT_NOFILE)[1]))"
     program = (
         f"from resource import *; {limit}; "
@@ -161,37 +158,34 @@ async def test_a_thousand_connections_fit_where_few_files_may_be_open(
         new_database(postgresql) as url,
         running("-c", program, DATABASE_URL=url, GITHUB_API_URL=generous_github.url) as service,
     ):
-        async with besieged(service) as watch, crowd(service):
-            await until(seen(watch), "nobody else was served")
+        async with others_are_served(service) as probes, connections(service):
+            await until(probes.more(), "nobody else was served")
 
 
-# One caller who never ends
-
-
-async def test_callers_who_never_finish_a_request_are_hung_up_on(service: Service) -> None:
+async def test_callers_who_never_finish_a_request_are_disconnected(service: Service) -> None:
     unfinished = TRACK + b"Content-Length: 9\r\n\r\n"
     begun = [b"", b"GE", READ, READ + b"X-Padding: ", unfinished + b"{"]
-    begun.append(READ + b"\r\n" + unfinished)  # In one packet with the end of another.
-    async with besieged(service):
+    begun.append(READ + b"\r\n" + unfinished)  # In one packet with the end of another request.
+    async with others_are_served(service):
         await asyncio.gather(*(ask(service, request, LONGEST_REQUEST) for request in begun))
 
 
 async def test_pipelined_requests_are_answered_each_in_its_turn(service: Service) -> None:
     paths = [f"/repos/00000000-0000-4000-8000-{number:012}" for number in range(2000)]
     requests = b"".join(f"GET {path} HTTP/1.1\r\n".encode() + HEAD + b"\r\n" for path in paths)
-    async with besieged(service):
+    async with others_are_served(service):
         last = READ + b"Connection: close\r\n\r\n"
         answers = (await ask(service, requests + last)).split(b"HTTP/1.1 ")[1:]
     instances = [json.loads(answer.partition(b"\r\n\r\n")[2])["instance"] for answer in answers]
     assert instances == [*paths, NOWHERE]
 
 
-async def test_requests_are_not_heaped_up_for_a_caller_who_reads_no_answers(
+async def test_requests_are_not_queued_without_end_for_a_caller_who_reads_no_answers(
     service: Service,
 ) -> None:
     piece = (READ + b"\r\n") * 1000
-    async with besieged(service):
-        sent = await pour(service, b"", piece, most=200 * MB)
+    async with others_are_served(service):
+        sent = await send_endlessly(service, b"", piece, most=200 * MB)
     assert sent < 200 * MB
 
 
@@ -222,6 +216,6 @@ async def test_requests_are_not_heaped_up_for_a_caller_who_reads_no_answers(
 )
 async def test_what_never_ends_is_cut_off(service: Service, begin: bytes, piece: bytes) -> None:
     most = 64 * MB
-    async with besieged(service):
-        sent = await pour(service, begin, piece, most=most)
+    async with others_are_served(service):
+        sent = await send_endlessly(service, begin, piece, most=most)
     assert sent < most

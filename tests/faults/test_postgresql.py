@@ -1,4 +1,4 @@
-"""PostgreSQL at its worst, while sixteen callers write and read by way of the real process."""
+"""PostgreSQL stopped, frozen, killed and full, while sixteen callers use the real process."""
 
 import asyncio
 import os
@@ -17,7 +17,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from app.deadlines import SHUTDOWN
-from tests.faults.load import loaded
+from lab.database import url_of
+from lab.github.server import GitHub
+from lab.processes import frozen, is_alive
+from lab.service import Service, embedded_in, running
 from tests.faults.postgresql import (
     CONNECTIONS,
     Embedded,
@@ -26,29 +29,25 @@ from tests.faults.postgresql import (
     own_postgresql,
     until_writable,
 )
-from tests.faults.processes import frozen, is_alive
-from tests.faults.promises import RECOVERY, assert_nothing_unforeseen, assert_promises_held
-from tests.faults.support import tell, until
 from tests.support.data_folder import data_folder
-from tests.support.database import url_of
-from tests.support.github import GitHub
-from tests.support.service import Service, embedded_in, running
+from tests.support.load import Load
+from tests.support.promises import assert_nothing_unforeseen, assert_promises_held
+from tests.support.waiting import tell, until
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc"),
     pytest.mark.timeout(180),
 ]
 
-AWAY = 10.0  # Seconds.
-# Seconds in which requests are given up, but not yet the connections that they used.
-BRIEFLY = 6.0
 DISK = 320  # MB.
-ALLOWED = 5  # Connections, where there are too few of them.
+ALLOWED = 5  # Connections; the service wants more.
+# Requests of each kind after which a service counts as recovered: some seconds of load.
+RECOVERED = 60
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[OwnPostgreSQL]:
-    """A PostgreSQL that each test harms and leaves well."""
+    """A PostgreSQL that each test disturbs and leaves running."""
     with own_postgresql() as server:
         yield server
 
@@ -72,39 +71,40 @@ def service(database: str, github: GitHub) -> Iterator[Service]:
 async def test_a_restart_costs_some_503_and_loses_nothing(
     server: OwnPostgreSQL, database: str, service: Service, github: GitHub
 ) -> None:
-    async with loaded(service.url, github) as load:
+    with Load([service.url], github.url) as load:
         await server.stop()
         server.start()
         ready = await until_writable(database)
-        await asyncio.sleep(RECOVERY)
-        await load.do(20)
+        await until(load.served(RECOVERED), "it did not recover")
     assert_promises_held(load, database, ready=ready)
 
 
-async def test_ten_seconds_without_a_server_cost_503_and_lose_nothing(
+async def test_a_time_without_a_server_costs_503_and_loses_nothing(
     server: OwnPostgreSQL, database: str, service: Service, github: GitHub
 ) -> None:
-    async with loaded(service.url, github) as load:
+    with Load([service.url], github.url) as load:
         await server.stop()
-        await asyncio.sleep(AWAY)
+        await until(load.refused(20), "callers were not refused")
         server.start()
         ready = await until_writable(database)
-        await asyncio.sleep(RECOVERY)
-        await load.do(20)
+        await until(load.served(RECOVERED), "it did not recover")
     assert_promises_held(load, database, ready=ready)
 
 
-@pytest.mark.parametrize("seconds", [AWAY, BRIEFLY])
+@pytest.mark.parametrize("times", [1, 2])
 async def test_a_frozen_server_hangs_nobody_and_loses_nothing(
-    server: OwnPostgreSQL, database: str, service: Service, github: GitHub, seconds: float
+    server: OwnPostgreSQL, database: str, service: Service, github: GitHub, times: int
 ) -> None:
-    """Connections stay open and new ones are taken by the kernel, but nobody answers."""
-    async with loaded(service.url, github) as load:
+    """Connections stay open, and the kernel accepts new ones, but nobody answers.
+
+    When each caller was refused once, the service has not yet given up all of its connections;
+    the second refusal is on new ones.
+    """
+    with Load([service.url], github.url) as load:
         with frozen(server.pid):
-            await asyncio.sleep(seconds)
+            await until(load.refused(times), "callers were not refused")
         ready = await until_writable(database)
-        await asyncio.sleep(RECOVERY)
-        await load.do(20)
+        await until(load.served(RECOVERED), "it did not recover")
         left = connections(database)
     assert_promises_held(load, database, ready=ready)
     tell(f"{left} connections afterwards")
@@ -114,13 +114,12 @@ async def test_a_frozen_server_hangs_nobody_and_loses_nothing(
 async def test_a_stop_is_not_held_up_by_a_frozen_server(
     server: OwnPostgreSQL, database: str, service: Service, github: GitHub
 ) -> None:
-    async with loaded(service.url, github, may_be_cut_off=True):
-        with frozen(server.pid):
-            await asyncio.sleep(1)
-            service.process.terminate()
-            signalled = time.monotonic()
-            await until(lambda: service.process.poll() is not None, "it did not stop")
-            took = time.monotonic() - signalled
+    with Load([service.url], github.url, may_be_cut_off=True) as load, frozen(server.pid):
+        await until(load.refused(1), "callers were not refused")
+        service.process.terminate()
+        signalled = time.monotonic()
+        await until(lambda: service.process.poll() is not None, "it did not stop")
+        took = time.monotonic() - signalled
     tell(f"stopped {took:.2f} s after SIGTERM")
     assert took < SHUTDOWN
 
@@ -128,20 +127,19 @@ async def test_a_stop_is_not_held_up_by_a_frozen_server(
 async def test_a_client_that_takes_all_connections_shuts_nobody_out_for_good(
     server: OwnPostgreSQL, database: str, service: Service, github: GitHub
 ) -> None:
-    async with loaded(service.url, github) as load:
+    with Load([service.url], github.url) as load:
         with ExitStack() as stack:
             taken = await asyncio.to_thread(take_all_connections, stack, server, database)
-            await asyncio.sleep(3)
+            await until(load.refused(1), "callers were not refused")
             tell(f"somebody else had {taken} connections")
         ready = await until_writable(database)
-        await asyncio.sleep(RECOVERY)
-        await load.do(20)
+        await until(load.served(RECOVERED), "it did not recover")
     assert_promises_held(load, database, ready=ready)
-    assert any(answer.is_database_away for answer in load.answers)
+    assert any(answer.is_database_unavailable for answer in load.answers)
 
 
 def take_all_connections(stack: ExitStack, server: OwnPostgreSQL, database: str) -> int:
-    """Connect until there is no room for anybody, taking from the service what it has."""
+    """Connect until no connection is left for anybody, those of the service included."""
     name = conninfo_to_dict(database)["dbname"]
     taken: list[psycopg.Connection] = []
     while True:
@@ -166,18 +164,14 @@ async def test_too_few_connections_for_the_service_cost_503_and_lose_nothing(
         connection.execute(f'ALTER DATABASE "{parameters["dbname"]}" OWNER TO few')
     few = url_of({**parameters, "user": "few", "password": "few"})
     with running(DATABASE_URL=few, GITHUB_API_URL=github.url) as service:
-        async with loaded(service.url, github) as load:
-            await asyncio.sleep(3)
+        with Load([service.url], github.url) as load:
+            await until(load.served(RECOVERED), "reads and writes did not go on")
             with psycopg.connect(server.url, autocommit=True) as connection:
                 connection.execute("ALTER ROLE few CONNECTION LIMIT -1")
             ready = time.monotonic()
-            await asyncio.sleep(RECOVERY)
-            await load.do(20)
+            await until(load.served(RECOVERED), "it did not recover")
         assert_promises_held(load, database, ready=ready)
         assert_nothing_unforeseen(service)
-
-
-# The embedded one
 
 
 async def test_a_killed_embedded_server_comes_back_and_has_lost_nothing(github: GitHub) -> None:
@@ -186,7 +180,7 @@ async def test_a_killed_embedded_server_comes_back_and_has_lost_nothing(github: 
         running(**embedded_in(folder), GITHUB_API_URL=github.url) as service,
     ):
         embedded = Embedded(folder)
-        async with loaded(service.url, github) as load:
+        with Load([service.url], github.url) as load:
             for _ in range(2):
                 pid = embedded.published()["postgres"]
                 os.kill(pid, signal.SIGKILL)
@@ -194,8 +188,7 @@ async def test_a_killed_embedded_server_comes_back_and_has_lost_nothing(github: 
                 await until(lambda: not is_alive(pid), "it was not killed")  # noqa: B023
                 ready = await until_writable(embedded.url)
                 tell(f"PostgreSQL was ready {ready - killed:.2f} s after it was killed")
-                await asyncio.sleep(RECOVERY)
-                await load.do(20)
+                await until(load.served(RECOVERED), "it did not recover")
         assert_promises_held(load, embedded.url, ready=ready)
         assert_nothing_unforeseen(service)
 
@@ -210,7 +203,7 @@ def small_disk() -> Iterator[Path]:
         with suppress(FileNotFoundError):
             mounted = subprocess.run(mount, capture_output=True, check=False)
         if mounted is None or mounted.returncode != 0:
-            pytest.skip("nobody here may mount a file system, so no disk can be filled up")
+            pytest.skip("mounting a file system is not allowed here, so no disk can be filled")
         try:
             yield folder / "data"
         finally:
@@ -218,7 +211,7 @@ def small_disk() -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Leave not a byte on the disk."""
+    """Leave no byte of the disk free."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:
@@ -230,27 +223,25 @@ def fill(disk: Path) -> Path:
 
 
 async def test_a_full_disk_costs_503_and_loses_nothing(github: GitHub) -> None:
-    """At first tables cannot grow; then there is no room for the log, and PostgreSQL gives up."""
+    """At first tables cannot grow; then the write-ahead log cannot, and PostgreSQL ends."""
     with (
         small_disk() as folder,
         running(**embedded_in(folder), GITHUB_API_URL=github.url) as service,
     ):
         embedded = Embedded(folder)
-        async with loaded(service.url, github) as load:
+        with Load([service.url], github.url) as load:
             ballast = await asyncio.to_thread(fill, folder.parent)
             assert shutil.disk_usage(folder).free < 4096
-            await until(lambda: load.answers[-1].is_database_away, "nobody noticed")
-            await asyncio.sleep(2)
+            await until(lambda: load.answers[-1].is_database_unavailable, "nobody noticed")
             tell(f"tables could not grow: {load}")
             with suppress(psycopg.Error), psycopg.connect(embedded.url) as connection:
                 connection.execute("SELECT pg_switch_wal()")
-            await asyncio.sleep(AWAY / 2)
+            await until(load.refused(2), "callers were not refused")
             tell(f"there was no room for the log: {load}")
             ballast.unlink()
             freed = time.monotonic()
             ready = await until_writable(embedded.url)
             tell(f"PostgreSQL was ready {ready - freed:.2f} s after there was room")
-            await asyncio.sleep(RECOVERY)
-            await load.do(20)
+            await until(load.served(RECOVERED), "it did not recover")
         assert_promises_held(load, embedded.url, ready=ready)
         assert_nothing_unforeseen(service)

@@ -1,4 +1,4 @@
-"""Our own processes at their worst: killed in the middle of writing, stopped, started at once."""
+"""The service's own processes killed in the middle of writes, stopped, and started at once."""
 
 import asyncio
 import os
@@ -15,16 +15,24 @@ import psycopg
 import pytest
 
 from app.deadlines import SHUTDOWN
-from tests.faults.load import Load, ask, loaded, track
+from lab.database import new_database
+from lab.github.answers import silence
+from lab.github.server import GitHub
+from lab.processes import children, is_alive, send
+from lab.service import AS_MODULE, STARTED, Service, embedded_in, running
 from tests.faults.postgresql import Embedded, until_writable
-from tests.faults.processes import children, is_alive, send
-from tests.faults.promises import MARGIN, PROMISED, RECOVERY, assert_stored
-from tests.faults.support import PATIENCE, tell, until
-from tests.support.answers import silence
+from tests.support.calls import CUT_OFF, ask, track
 from tests.support.data_folder import data_folder, processes
-from tests.support.database import new_database
-from tests.support.github import GitHub
-from tests.support.service import AS_MODULE, STARTED, Service, embedded_in, running
+from tests.support.load import Load
+from tests.support.promises import (
+    MARGIN,
+    PROMISED,
+    RECOVERY,
+    assert_readable,
+    assert_stored,
+    rows_of,
+)
+from tests.support.waiting import PATIENCE, tell, until
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc"),
@@ -32,6 +40,8 @@ pytestmark = [
 ]
 
 WORKERS = 2
+# Requests of each kind after which a service counts as recovered: some seconds of load.
+RECOVERED = 60
 REPLICAS = 10
 LATENCY = 1.0
 # Seconds in which a worker is replaced: it is noticed, and a new one imports everything.
@@ -63,7 +73,7 @@ async def test_a_killed_worker_is_replaced_and_nothing_acknowledged_is_lost(
 ) -> None:
     with data_folder() as folder, embedded_service(folder, github) as service:
         await until(lambda: len(workers_of(service)) == WORKERS, "there are not two workers")
-        async with loaded(service.url, github, may_be_cut_off=True) as load:
+        with Load([service.url], github.url, may_be_cut_off=True) as load:
             victim, other = workers_of(service)
             os.kill(victim, signal.SIGKILL)
             killed = time.monotonic()
@@ -75,8 +85,7 @@ async def test_a_killed_worker_is_replaced_and_nothing_acknowledged_is_lost(
             tell(f"replaced after {time.monotonic() - killed:.2f} s")
             assert len(workers_of(service)) == WORKERS
             assert other in workers_of(service)
-            await asyncio.sleep(RECOVERY)
-            await load.do(20)
+            await until(load.served(RECOVERED), "it did not recover")
         assert_kept(load, Embedded(folder).url, well=killed)
 
 
@@ -85,7 +94,7 @@ async def test_a_killed_supervisor_is_replaced_and_nothing_acknowledged_is_lost(
 ) -> None:
     with data_folder() as folder, embedded_service(folder, github) as service:
         embedded = Embedded(folder)
-        async with loaded(service.url, github) as load:
+        with Load([service.url], github.url) as load:
             before = embedded.published()
             os.kill(before["supervisor"], signal.SIGKILL)
             killed = time.monotonic()
@@ -93,8 +102,7 @@ async def test_a_killed_supervisor_is_replaced_and_nothing_acknowledged_is_lost(
             ready = await until_writable(embedded.url)
             tell(f"PostgreSQL was ready {ready - killed:.2f} s after the supervisor was killed")
             assert not is_alive(before["postgres"])
-            await asyncio.sleep(RECOVERY)
-            await load.do(20)
+            await until(load.served(RECOVERED), "it did not recover")
         assert_kept(load, embedded.url, well=ready + RECOVERY)
 
 
@@ -103,19 +111,21 @@ async def test_a_killed_server_leaves_nothing_but_what_it_acknowledged(
     github: GitHub, workers: int
 ) -> None:
     with data_folder() as folder:
-        with embedded_service(folder, github, workers) as service:
-            async with loaded(service.url, github, may_be_cut_off=True) as load:
-                async with no_survivors(service):
-                    service.process.kill()
-                    killed = time.monotonic()
-                    await until(lambda: not processes(folder), "PostgreSQL lives on")
-                tell(f"nothing was left {time.monotonic() - killed:.2f} s after the kill")
+        with (
+            embedded_service(folder, github, workers) as service,
+            Load([service.url], github.url, may_be_cut_off=True) as load,
+        ):
+            async with no_survivors(service):
+                service.process.kill()
+                killed = time.monotonic()
+                await until(lambda: not processes(folder), "PostgreSQL lives on")
+            tell(f"nothing was left {time.monotonic() - killed:.2f} s after the kill")
         assert load.broken == []
         with embedded_service(folder, github, workers) as service:
-            assert_stored(load.records, Embedded(folder).url)
-            async with Load(service.url, github) as again:
-                again.records = load.records
-                await again.do(20)
+            assert_stored(load.records, rows_of(Embedded(folder).url))
+            assert_readable(load.records, service.url)
+            with Load([service.url], github.url) as again:
+                await until(again.served(20), "it does not serve")
             assert_kept(again, Embedded(folder).url, well=killed)
 
 
@@ -134,64 +144,63 @@ async def no_survivors(service: Service) -> AsyncIterator[None]:
 async def test_all_processes_killed_at_once_leave_nothing_but_what_was_acknowledged(
     github: GitHub,
 ) -> None:
-    """As when the machine loses its power, but for the disk's own memory."""
+    """As when the machine loses its power, except that the disk keeps its cache."""
     with data_folder() as folder:
-        with embedded_service(folder, github) as service:
-            async with loaded(service.url, github, may_be_cut_off=True) as load:
-                published = Embedded(folder).published()
-                supervisor, postgres = published["supervisor"], published["postgres"]
-                family = [service.process.pid, *children(service.process.pid)]
-                # Nobody is to start another one in between.
-                send(signal.SIGSTOP, *family)
-                send(signal.SIGKILL, supervisor, postgres, *children(postgres), *family)
-                await until(lambda: not processes(folder), "PostgreSQL lives on")
+        with (
+            embedded_service(folder, github) as service,
+            Load([service.url], github.url, may_be_cut_off=True) as load,
+        ):
+            published = Embedded(folder).published()
+            supervisor, postgres = published["supervisor"], published["postgres"]
+            family = [service.process.pid, *children(service.process.pid)]
+            # Stopped first, so that none of them starts another one meanwhile.
+            send(signal.SIGSTOP, *family)
+            send(signal.SIGKILL, supervisor, postgres, *children(postgres), *family)
+            await until(lambda: not processes(folder), "PostgreSQL lives on")
         assert load.broken == []
         with embedded_service(folder, github) as service:
-            assert_stored(load.records, Embedded(folder).url)
+            assert_stored(load.records, rows_of(Embedded(folder).url))
 
 
 def assert_kept(load: Load, url: str, *, well: float) -> None:
-    """Every answer was in time and right, none was refused any more, all is stored as told."""
-    lost = sum(answer.status == 0 for answer in load.answers)
+    """Fail unless all answers were right, none was a refusal after `well`, and all is stored."""
+    lost = sum(answer.status == CUT_OFF for answer in load.answers)
     refused = [answer for answer in load.answers if answer.status >= 500 and answer.started > well]
     tell(f"{load}; {lost} cut off, {len(refused)} refused when all was well")
     assert load.broken == []
     assert refused == []
-    assert load.worst() < PROMISED + MARGIN
-    assert_stored(load.records, url)
+    assert load.slowest() < PROMISED + MARGIN
+    assert_stored(load.records, rows_of(url))
 
 
-# Stopping
-
-
-@pytest.mark.usefixtures("peace")
+@pytest.mark.usefixtures("github_recovers")
 @pytest.mark.parametrize("workers", [1, WORKERS])
 async def test_every_request_under_way_is_answered_after_sigterm(
     github: GitHub, postgresql: str, workers: int
 ) -> None:
-    """Even those that wait for a slow GitHub, and the one that GitHub never answers."""
+    """Even those that wait for a slow GitHub, and one that GitHub never answers."""
     with new_database(postgresql) as url:
         settings = {"DATABASE_URL": url, "GITHUB_API_URL": github.url, "WORKERS": str(workers)}
-        with running(**settings) as service:
-            async with loaded(service.url, github, may_be_cut_off=True) as load:
-                github.latency = LATENCY
-                github.script("silent/silent", silence(), repeat=True)
-                before = github.count
-                async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
-                    waiting = [
-                        asyncio.create_task(track(client, service, *name))
-                        for name in [("silent", "silent"), *(("slow", f"r-{n}") for n in range(15))]
-                    ]
-                    await until(
-                        lambda: github.count >= before + len(waiting), "GitHub was not asked"
-                    )
-                    service.process.terminate()
-                    signalled = time.monotonic()
-                    await refuses_connections(service)
-                    refused = time.monotonic()
-                    answers = await asyncio.gather(*waiting)
-                    await until(lambda: service.process.poll() is not None, "it did not stop")
-                    stopped = time.monotonic()
+        with (
+            running(**settings) as service,
+            Load([service.url], github.url, may_be_cut_off=True) as load,
+        ):
+            github.latency = LATENCY
+            github.script("silent/silent", silence(), repeat=True)
+            before = github.count
+            async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
+                waiting = [
+                    asyncio.create_task(track(client, service.url, *name))
+                    for name in [("silent", "silent"), *(("slow", f"r-{n}") for n in range(15))]
+                ]
+                await until(lambda: github.count >= before + len(waiting), "GitHub was not asked")
+                service.process.terminate()
+                signalled = time.monotonic()
+                await refuses_connections(service)
+                refused = time.monotonic()
+                answers = await asyncio.gather(*waiting)
+                await until(lambda: service.process.poll() is not None, "it did not stop")
+                stopped = time.monotonic()
         statuses = Counter(answer.status for answer in answers)
         tell(
             f"{statuses}, connections refused after {refused - signalled:.2f} s, "
@@ -201,7 +210,7 @@ async def test_every_request_under_way_is_answered_after_sigterm(
         assert max(answer.seconds for answer in answers) < PROMISED + MARGIN
         assert stopped - signalled < SHUTDOWN
         assert service.process.returncode in {0, -signal.SIGTERM}
-        cut_off = [a for a in load.answers if a.status == 0 and a.started < signalled - 0.5]
+        cut_off = [a for a in load.answers if a.status == CUT_OFF and a.started < signalled - 0.5]
         assert cut_off == []
         assert load.broken == []
         stored = {answer.body["id"] for answer in answers if answer.status == 201}
@@ -223,9 +232,6 @@ async def refuses_connections(service: Service) -> None:
     pytest.fail("it goes on taking connections")
 
 
-# Starting
-
-
 async def test_ten_replicas_started_at_once_on_an_empty_database_migrate_it_once(
     github: GitHub, postgresql: str
 ) -> None:
@@ -244,11 +250,11 @@ async def test_ten_replicas_started_at_once_on_an_empty_database_migrate_it_once
         assert names == ["alembic_version", "github_links", "repositories"]
         assert len(versions) == 1
         async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
-            same = await asyncio.gather(*(track(client, r, "one", "same") for r in replicas))
+            same = await asyncio.gather(*(track(client, r.url, "one", "same") for r in replicas))
             assert Counter(answer.status for answer in same) == {201: 1, 409: REPLICAS - 1}
             assert len({a.body.get("id") or a.body["repository_id"] for a in same}) == 1
             owned = await asyncio.gather(
-                *(track(client, r, "own", f"r-{n}") for n, r in enumerate(replicas))
+                *(track(client, r.url, "own", f"r-{n}") for n, r in enumerate(replicas))
             )
             assert {answer.status for answer in owned} == {201}
             for reader, answer in zip(replicas, reversed(owned), strict=True):

@@ -11,11 +11,12 @@ from pydantic import SecretStr
 from app.postgres.url import connection_parameters
 from app.services.github.client import GitHub as GitHubClient
 from app.settings import Settings
+from lab.database import new_database
+from lab.github import answers
+from lab.github.server import GitHub
+from lab.service import AS_MODULE, Service, ran, running
 from tests.faults.raw_http import NOWHERE
-from tests.support import answers
-from tests.support.database import closed, new_database
-from tests.support.github import GitHub
-from tests.support.service import AS_MODULE, Service, ran, running
+from tests.support.database import closed
 
 TOKEN = "ghp_n0body-May-See-This-1"  # noqa: S105
 # What GitHub may do to a call that carries the token.
@@ -37,7 +38,7 @@ FAILURES = {
 
 
 def drive_to_failure(service: Service, github: GitHub, postgresql: str, url: str) -> str:
-    """Let everything go wrong that can; return what the callers were told."""
+    """Let every kind of failure happen; return what the callers were told."""
     said: list[str] = []
 
     def send(method: str, path: str, **more: Any) -> int:
@@ -81,7 +82,7 @@ def test_no_secret_shows_whatever_goes_wrong(postgresql: str, log_format: str) -
             GITHUB_TOKEN=TOKEN,
             LOG_FORMAT=log_format,
             LOG_LEVEL="debug",
-            PYTHONDEVMODE="1",  # Python itself then says what it can, at a crash too.
+            PYTHONDEVMODE="1",  # Python itself then writes all that it can, at a crash too.
         ) as service:
             said = drive_to_failure(service, github, postgresql, url)
             service.stop(signal.SIGABRT)

@@ -7,10 +7,10 @@ from uuid import uuid4
 import httpx2 as httpx
 import pytest
 
-from tests.faults.promises import assert_only_refusals
+from lab.github.process import GitHubProcess
+from lab.service import Service
 from tests.faults.raw_http import HEAD, READ, ask, status
-from tests.support.process import GitHubProcess
-from tests.support.service import Service
+from tests.support.promises import assert_only_refusals
 
 GOOD = b'{"owner": "a", "repo_name": "b"}'
 NO_JSON = {
@@ -101,6 +101,13 @@ PATHS = [
     "/repos/" + "a" * 8000,
     "/repos/\u0660\u0660\u0660\u0660".encode().decode("latin-1"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_unforeseen(service: Service) -> Iterator[None]:
+    """Nothing that was sent caused an error of the service."""
+    yield
+    assert_only_refusals(service)
 
 
 @pytest.fixture
@@ -250,8 +257,3 @@ async def test_what_is_hardly_http_is_refused_with_a_problem(
     answer = await ask(service, request_)
     assert status(answer) in {400, 404, 405}
     assert b"\r\ncontent-type: application/problem+json\r\n" in answer.lower()
-
-
-def test_no_stranger_caused_an_error_that_was_not_foreseen(service: Service) -> None:
-    """The last of the tests of this process: nothing that came was more than a refusal."""
-    assert_only_refusals(service)

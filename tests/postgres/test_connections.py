@@ -12,9 +12,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from app.postgres.connections import IDLE_PATIENCE, Connection, Connector
+from lab.database import url_of
+from lab.github.server import GitHub
 from tests.conftest import Serve
-from tests.support.database import Wire, url_of
-from tests.support.github import GitHub
+from tests.support.database import Wire
 
 Rows = psycopg.Connection[Any]
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.services.github.client import GitHub
 from app.settings import Settings
-from tests.support.github import GitHub as StandIn
+from lab.github.server import GitHub as StandIn
 
 Ask = Callable[..., AbstractAsyncContextManager[GitHub]]
 

@@ -8,11 +8,11 @@ import httpx2 as httpx
 import psycopg
 import pytest
 
+from lab.github import answers
+from lab.github.answers import Answer
+from lab.github.server import GitHub
+from lab.github.world import GitHubRepository
 from tests.conftest import Serve
-from tests.support import answers
-from tests.support.answers import Answer
-from tests.support.github import GitHub
-from tests.support.world import GitHubRepository
 
 Rows = psycopg.Connection[Any]
 Record = tuple[Any, ...]

@@ -13,7 +13,7 @@ import pytest
 
 from app.serving.protocol import LARGEST_REQUEST
 from app.web.routing import LARGEST_BODY
-from tests.support.service import Service
+from lab.service import Service
 
 PATIENCE = 10
 HOST = b"Host: localhost\r\n"

@@ -11,9 +11,9 @@ from psycopg.conninfo import make_conninfo
 
 from app import PROJECT_DIR
 from app.postgres.migration import MIGRATION_LOCK
+from lab.database import new_database
+from lab.service import AS_MODULE, PATIENCE, embedded_in, environment, ran, running
 from tests.support.data_folder import data_folder
-from tests.support.database import new_database
-from tests.support.service import AS_MODULE, PATIENCE, embedded_in, environment, ran, running
 
 any_number_of_workers = pytest.mark.parametrize("workers", ["1", "2"])
 

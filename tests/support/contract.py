@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .service import Service
+from lab.service import Service
 
 OPERATIONS = {
     "POST /repos",

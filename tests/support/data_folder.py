@@ -1,21 +1,19 @@
-"""A folder for the data of PostgreSQL, and the processes that live on it."""
+"""A folder for the data of PostgreSQL, and the processes that use it."""
 
 import os
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PATIENCE = 20.0
-POLL = 0.01
+from tests.support.waiting import eventually
 
 
 @contextmanager
 def data_folder() -> Iterator[Path]:
-    """Name a folder that PostgreSQL's user can make; no process of it may outlive its use."""
+    """Yield a path for the data of PostgreSQL's user; fail if a process of it remains."""
     with tempfile.TemporaryDirectory(prefix="tracker-data-") as name:
         parent = Path(name)
         parent.chmod(0o711)
@@ -32,17 +30,6 @@ def processes(folder: Path, *words: str) -> dict[int, str]:
     """Return the living processes whose command line names this folder, and all the words."""
     wanted = (str(folder), *words)
     return {pid: command for pid, command in _commands() if all(w in command for w in wanted)}
-
-
-def eventually(
-    condition: Callable[[], object],
-    otherwise: Callable[[], str] = lambda: "it did not happen in time",
-) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, otherwise()
-        time.sleep(POLL)
 
 
 def _commands() -> Iterator[tuple[int, str]]:

@@ -1,46 +1,18 @@
-"""Databases of the tests' own, and ways to cut them off."""
+"""Ways to interrupt the connection between the service and its database."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
-from urllib.parse import urlencode
-from uuid import uuid4
 
 import psycopg
 from alembic.config import Config
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import create_engine
 
 from app import PROJECT_DIR
-from app.database import Database
 from app.postgres.url import connection_parameters
-
-
-def url_of(parameters: dict[str, Any]) -> str:
-    return f"postgresql://?{urlencode(parameters)}"
-
-
-@contextmanager
-def new_database(postgresql: str) -> Iterator[str]:
-    """Yield the URL of an empty database of the test's own."""
-    name = f"tracker_test_{uuid4().hex}"
-    with psycopg.connect(postgresql, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            yield url_of({**conninfo_to_dict(postgresql), "dbname": name})
-        finally:
-            drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
-            connection.execute(drop)
-
-
-async def migrate(url: str) -> None:
-    database = Database(url)
-    try:
-        await database.migrate()
-    finally:
-        await database.close()
+from lab.database import url_of
 
 
 def alembic(url: str, work: Callable[[Config], None]) -> None:
@@ -55,7 +27,7 @@ def alembic(url: str, work: Callable[[Config], None]) -> None:
 
 @contextmanager
 def closed(postgresql: str, url: str) -> Iterator[None]:
-    """Let PostgreSQL lose and refuse all connections to a database while inside."""
+    """Let PostgreSQL close and refuse all connections to a database while inside."""
     name = str(connection_parameters(url)["dbname"])
     allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
     with psycopg.connect(postgresql, autocommit=True) as connection:
@@ -74,7 +46,7 @@ def terminate(connection: psycopg.Connection[Any], name: str) -> None:
 
 
 class Wire:
-    """A way to PostgreSQL that can be cut off without anybody being told."""
+    """A TCP proxy before PostgreSQL that can stop forwarding without closing a connection."""
 
     def __init__(self, url: str) -> None:
         self.parameters = connection_parameters(url)
@@ -85,11 +57,11 @@ class Wire:
         self._server: asyncio.Server
 
     def freeze(self) -> None:
-        """Hold back all that is sent from now on."""
+        """Forward nothing from now on."""
         self._open.clear()
 
     def thaw(self) -> None:
-        """Let everything through again."""
+        """Forward again, what was kept back too."""
         self._open.set()
 
     def refuse(self) -> None:
@@ -99,7 +71,7 @@ class Wire:
     @classmethod
     @asynccontextmanager
     async def to(cls, url: str) -> AsyncIterator["Wire"]:
-        """Yield a way to the database of this URL; its own URL is that of the near end."""
+        """Yield a proxy before the database of this URL; its `url` leads through it."""
         wire = cls(url)
         server = wire._server = await asyncio.start_server(wire._connected, "127.0.0.1")
         port = server.sockets[0].getsockname()[1]

@@ -15,8 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from .answers import JSON, Answer, http_date
-from .github import GitHub
+from lab.github.answers import JSON, Answer, http_date
+from lab.github.server import GitHub
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "github"
 EXCHANGES = FOLDER / "exchanges"

@@ -3,9 +3,10 @@
 import httpx2
 import pytest
 
-from .github import GitHub
+from lab.github.server import GitHub
+from tests.lab.github.conftest import HEADERS
+
 from .recordings import VERDICTS, Recording, payloads, recordings, recordings_available, unread
-from .test_github import HEADERS
 
 pytestmark = pytest.mark.skipif(not recordings_available, reason="no recordings beside the project")
 

@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from app.web.middleware import Edge
-from tests.support.service import Service
+from lab.service import Service
 
 MADE = re.compile(r"[A-Za-z0-9._-]{16,}")
 # What is not worth being repeated, as bytes on the wire.

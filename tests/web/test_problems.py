@@ -15,10 +15,11 @@ from app.errors import Problem
 from app.main import create_app
 from app.postgres.url import connection_parameters
 from app.settings import Settings
-from tests.support.answers import Answer, bad_credentials, hang_up, html, rate_limited, silence
-from tests.support.database import closed, new_database
-from tests.support.github import GitHub
-from tests.support.service import running
+from lab.database import new_database
+from lab.github.answers import Answer, bad_credentials, hang_up, html, rate_limited, silence
+from lab.github.server import GitHub
+from lab.service import running
+from tests.support.database import closed
 
 JSON = {"Content-Type": "application/json"}
 MEMBERS = {"type", "title", "status", "detail", "instance"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx2 as httpx
 import pytest
 
-from tests.support.service import Service
+from lab.service import Service
 
 RECORD = "/repos/5f0c8a4e-7d3b-4c55-9a51-0f5d3f0e6b7a"
 ALLOWED = {"/repos": "POST", RECORD: "DELETE, GET, PUT", "/repos/1": "DELETE, GET, PUT"}

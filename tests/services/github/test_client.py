@@ -20,12 +20,12 @@ from app.errors import (
 )
 from app.services.github.answers import GitHubRepository
 from app.services.github.client import CONCURRENT_CALLS, GitHub
+from lab.github import answers
+from lab.github.answers import Answer
+from lab.github.server import ANY
+from lab.github.server import GitHub as StandIn
 from tests.conftest import Serve
 from tests.services.conftest import Ask, tasks_of_the_services
-from tests.support import answers
-from tests.support.answers import Answer
-from tests.support.github import ANY
-from tests.support.github import GitHub as StandIn
 
 TOKEN = "ghp_very5ecret"  # noqa: S105
 SHORT = 0.3

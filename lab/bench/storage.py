@@ -1,6 +1,6 @@
-"""`python -m lab.cluster.storage 1000000`: the disk space of a million records, and their speed.
+"""`python -m lab.bench.storage 1000000`: the disk space of a million records, and their speed.
 
-It makes an embedded PostgreSQL, runs the project's migrations, fills both tables, and removes all.
+It starts an embedded PostgreSQL, runs the migrations, fills both tables, and removes everything.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psycopg
 
-from app.database import Database
 from app.embedded import joined
+from lab.database import migrate
 
 # Names of 9 and 16 characters, ids of GitHub's size and entity tags of its length. The keys are
 # random, as the service makes them, and come in portions, as records do.
@@ -39,15 +39,9 @@ _SIZES = """
 _PORTION = 10_000
 
 
-async def _migrate(url: str) -> None:
-    database = Database(url)
-    await database.migrate()
-    await database.close()
-
-
 def measure(url: str, count: int) -> None:
     """Fill the tables and print their sizes."""
-    asyncio.run(_migrate(url))
+    asyncio.run(migrate(url))
     with psycopg.connect(url, autocommit=True) as connection:
         started = time.monotonic()
         # The link's foreign key is checked when the statement ends, which both are part of.

@@ -1,4 +1,4 @@
-"""The stand-in for GitHub as a process of its own, for tests of the real server and for loads."""
+"""The stand-in for GitHub in another process or container, and how to give it orders."""
 
 import json
 import subprocess
@@ -11,19 +11,19 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from .loopback import CONTROL, PATIENCE
+from lab.github.loopback import CONTROL, PATIENCE
 
-PACKAGE = __package__ or "tests.support"
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class GitHubProcess:
-    """A stand-in elsewhere, known by its address."""
+    """A stand-in that is known by its address only."""
 
     url: str
 
     def report(self) -> dict[str, Any]:
-        """Ask for the count of calls and the violations."""
+        """Return the count of calls, the violations and more."""
         return self._control(None)
 
     def order(self, **orders: Any) -> dict[str, Any]:
@@ -40,9 +40,10 @@ class GitHubProcess:
 @contextmanager
 def github_process(*arguments: str) -> Iterator[GitHubProcess]:
     """Run the stand-in with these arguments (`--index PATH`, `--generate`, …)."""
-    command = [sys.executable, "-m", f"{PACKAGE}.github", *arguments]
-    top = Path(__file__).parents[PACKAGE.count(".") + 1]
-    with subprocess.Popen(command, cwd=top, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "lab.github", *arguments]
+    with subprocess.Popen(  # noqa: S603 - our own program
+        command, cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             url = process.stdout.readline().strip() if process.stdout else ""
             if not url:

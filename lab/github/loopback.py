@@ -1,4 +1,4 @@
-"""HTTP/1.1 on loopback, by hand: requests as they arrive, and answers when they may go."""
+"""A small HTTP/1.1 server: reads requests, counts them, and sends answers when they may go."""
 
 import asyncio
 import struct
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Protocol, cast
 
-from .answers import Answer
+from lab.github.answers import Answer
 
 CONTROL = "/_control"
 PATIENCE = 10.0
@@ -28,7 +28,7 @@ class Call:
 
 
 def alarm() -> tuple[Awaitable[None], Callable[[], object]]:
-    """Return something to wait for and the call, from any thread, that ends the wait."""
+    """Return an awaitable, and a function that ends the wait from any thread."""
     loop = asyncio.get_running_loop()
     rings: asyncio.Future[None] = loop.create_future()
 
@@ -44,10 +44,10 @@ def alarm() -> tuple[Awaitable[None], Callable[[], object]]:
 
 
 class Traffic:
-    """What came in, and a gate that holds what goes out; usable from any thread."""
+    """The requests that arrived, and a gate for the answers; usable from any thread."""
 
     def __init__(self) -> None:
-        """Begin without a call."""
+        """Begin without a request."""
         super().__init__()
         self.calls: list[Call] = []
         self.keep_calls = True
@@ -63,11 +63,11 @@ class Traffic:
         return [call.path for call in self.calls]
 
     def hold(self) -> None:
-        """Hold all answers from now on."""
+        """Keep back all answers from now on."""
         self.held = True
 
     def release(self) -> None:
-        """Send the answers that are held, and hold no more."""
+        """Send the answers that were kept back, and keep back no more."""
         with self._lock:
             self.held = False
             wake, self._wake = self._wake, []
@@ -75,7 +75,7 @@ class Traffic:
             waker()
 
     async def called(self, count: int) -> None:
-        """Wait until so many requests have arrived since the beginning."""
+        """Wait until `count` requests have arrived since the beginning."""
         arrived, wake = alarm()
         with self._lock:
             if self.count >= count:
@@ -88,7 +88,7 @@ class Traffic:
             raise AssertionError(message) from None
 
     def note(self, call: Call) -> None:
-        """Count a call that has arrived, and wake who waits for it."""
+        """Count a request that has arrived, and wake those who wait for it."""
         with self._lock:
             self.count += 1
             if self.keep_calls:
@@ -101,7 +101,7 @@ class Traffic:
             wake()
 
     async def wait_for_leave(self, delay: float) -> None:
-        """Wait out a hold and a delay."""
+        """Wait while answers are kept back, and then for the delay in seconds."""
         with self._lock:
             if self.held:
                 leave, wake = alarm()
@@ -115,7 +115,7 @@ class Traffic:
 
 
 class Host(Protocol):
-    """Who decides what is answered."""
+    """What decides on the answers."""
 
     latency: float
     held: bool
@@ -124,10 +124,10 @@ class Host(Protocol):
     violations: list[str]
 
     def arrived(self, call: Call) -> Answer:
-        """Note a request and choose its answer."""
+        """Count a request and choose its answer."""
 
     def control(self, call: Call) -> Answer:
-        """Obey an order."""
+        """Carry out an order."""
 
     def bytes_of(self, answer: Answer, call: Call) -> tuple[bytes, bytes]:
         """Return head and body."""
@@ -151,7 +151,7 @@ class Connection(asyncio.Protocol):
         self.others.add(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """End, whatever is still to be said."""
+        """Stop answering."""
         self.others.discard(self)
         if self.task is not None:
             self.task.cancel()
@@ -167,18 +167,18 @@ class Connection(asyncio.Protocol):
             if (call := self.take()) is None:
                 return
             if call.path == CONTROL:
-                self.speak(call, self.github.control(call))
+                self.send(call, self.github.control(call))
                 continue
             answer = self.github.arrived(call)
             if answer.wire or answer.delay or self.github.latency or self.github.held:
-                self.task = asyncio.ensure_future(self.speak_later(call, answer))
-                self.task.add_done_callback(self.spoken)
+                self.task = asyncio.ensure_future(self.send_later(call, answer))
+                self.task.add_done_callback(self.sent)
             else:
                 self.github.in_flight -= 1
-                self.speak(call, answer)
+                self.send(call, answer)
 
     def take(self) -> Call | None:
-        """Take one whole request out of the buffer."""
+        """Take one whole request out of the buffer; return None while none is complete."""
         end = self.buffer.find(b"\r\n\r\n")
         if end < 0:
             return None
@@ -194,21 +194,21 @@ class Connection(asyncio.Protocol):
         del self.buffer[:body_end]
         return Call(method, rest.rpartition(" ")[0], headers, body)
 
-    def speak(self, call: Call, answer: Answer) -> None:
-        """Send an answer as it should be sent."""
+    def send(self, call: Call, answer: Answer) -> None:
+        """Send an answer at once."""
         self.write(b"".join(self.github.bytes_of(answer, call)))
         if self.github.close_after_each or call.headers.get("connection") == "close":
             self.close()
 
-    async def speak_later(self, call: Call, answer: Answer) -> None:
-        """Send an answer late, or in an evil way."""
+    async def send_later(self, call: Call, answer: Answer) -> None:
+        """Send an answer late, or in a broken way."""
         await self.github.wait_for_leave(answer.delay or self.github.latency)
         if answer.wire is None:
-            self.speak(call, answer)
+            self.send(call, answer)
         else:
             await answer.wire(self, *self.github.bytes_of(answer, call))
 
-    def spoken(self, task: asyncio.Task[None]) -> None:
+    def sent(self, task: asyncio.Task[None]) -> None:
         """Go on with the next request."""
         self.task = None
         self.github.in_flight -= 1
@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
         self.transport.close()
 
     def abort(self) -> None:
-        """Reset, so that the other side reads an error and not an end."""
+        """Reset the connection: the client gets an error and not an end of file."""
         linger = struct.pack("ii", 1, 0)
         self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, linger)
         self.transport.abort()

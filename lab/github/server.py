@@ -1,30 +1,31 @@
-"""A stand-in for api.github.com that speaks HTTP/1.1 on loopback and checks what it is sent.
+"""A stand-in for api.github.com that speaks HTTP/1.1 on loopback and checks what it is sent."""
 
-As a process: `python -m tests.support.github --port 0 --index PATH --latency 0.1 --generate`
-prints its address on the first line. `POST /_control` then changes it, `GET /_control` asks it.
-"""
-
-import argparse
 import asyncio
 import hashlib
 import itertools
 import json
 import re
-import signal
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Self
 
-from .answers import JSON, ORDINARY, Answer, bad_credentials, not_found, rate_limited, redirect
-from .loopback import PATIENCE, Call, Connection, Traffic, alarm
-from .world import HOUR, Budget, GitHubRepository, World, render
+from lab.github.answers import (
+    JSON,
+    ORDINARY,
+    Answer,
+    bad_credentials,
+    not_found,
+    rate_limited,
+    redirect,
+)
+from lab.github.loopback import PATIENCE, Call, Connection, Traffic, alarm
+from lab.github.world import HOUR, Budget, GitHubRepository, World, render
 
 LOOPBACK = "127.0.0.1"
 ANY = "*"
@@ -71,8 +72,6 @@ class GitHub(Traffic, World):
         self._requests = itertools.count(1)
         self._connections: set[Connection] = set()
 
-    # What a test asks and orders, from the stand-in's own loop or from any other thread.
-
     @property
     def budget(self) -> Budget:
         """Return the budget that good requests are charged to."""
@@ -88,14 +87,15 @@ class GitHub(Traffic, World):
         self.budget.remaining = left
 
     def script(self, target: str, *answers: Answer, repeat: bool = False) -> None:
-        """Give these answers to a path, to owner/name, or to ANY; then the last again, or usual."""
+        """Give these answers to a path, to owner/name, or to ANY, in order.
+
+        Then the last one is repeated, or requests are answered as usual.
+        """
         path = target if target == ANY or target.startswith("/") else f"/repos/{target}"
         self._scripts[path.lower()] = (deque(answers), repeat)
 
-    # How a request is answered.
-
     def arrived(self, call: Call) -> Answer:
-        """Note a request and choose its answer."""
+        """Count a request and choose its answer."""
         self.note(call)
         if fault := self.fault(call):
             self.violations.append(f"{call.method} {call.path}: {fault}")
@@ -107,7 +107,7 @@ class GitHub(Traffic, World):
         return answers[0] if repeat and len(answers) == 1 else answers.popleft()
 
     def fault(self, call: Call) -> str | None:
-        """Say what is wrong with a request, if anything."""
+        """Return what is wrong with a request, or None."""
         get, path = call.headers.get, call.path.removeprefix(self.prefix)
         authorization = get("authorization")
         scheme, _, token = (authorization or "").partition(" ")
@@ -123,7 +123,7 @@ class GitHub(Traffic, World):
             f"User-Agent {agent!r}": not agent or LIBRARIES.match(agent) is not None,
             "a token where none was set": self.token is None and authorization is not None,
             "no token": self.token is not None and not (scheme == "Bearer" and token),
-            "a tag that is none": not re.fullmatch(ETAGS, get("if-none-match", '""')),
+            "an ETag that is none": not re.fullmatch(ETAGS, get("if-none-match", '""')),
         }
         return next((fault for fault, found in faults.items() if found), None)
 
@@ -144,7 +144,7 @@ class GitHub(Traffic, World):
         return not_found() if found is None else self.found(found, call, budget)
 
     def found(self, found: GitHubRepository, call: Call, budget: Budget) -> Answer:
-        """Describe a repository, unless the caller has that description already."""
+        """Describe a repository, or answer 304 if the caller has that description already."""
         authorization = call.headers.get("authorization", "")
         body = render(found.id, found.owner, found.name, found.stars, self.url)
         tag = hashlib.sha256(f"{body.digest}{authorization}".encode()).hexdigest()
@@ -190,7 +190,7 @@ class GitHub(Traffic, World):
         }
 
     def control(self, call: Call) -> Answer:
-        """Obey what came by HTTP, and report."""
+        """Carry out the orders of an HTTP request, and return a report."""
         try:
             orders = json.loads(call.body or b"{}")
             self.obey(orders)
@@ -223,13 +223,11 @@ class GitHub(Traffic, World):
         if "hold" in orders:
             (self.hold if orders.pop("hold") else self.release)()
 
-    # How it comes and goes.
-
     @asynccontextmanager
     async def listening(
         self, port: int = 0, *, host: str = LOOPBACK, origin: str = ""
     ) -> AsyncIterator[Self]:
-        """Serve from the running loop; others may know this host by an origin of their own."""
+        """Serve from the running loop; `origin` is its address if clients know another one."""
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
             lambda: Connection(self, self._connections), host, port, backlog=2048
@@ -283,42 +281,3 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return "Unknown"
-
-
-async def _process(options: argparse.Namespace) -> None:
-    """Serve until told to stop."""
-    github = GitHub(options.prefix)
-    github.token, github.latency = options.token, options.latency
-    github.generate, github.keep_calls = options.generate, False
-    for budget in (github.anonymous, github.authorised):
-        budget.limit = budget.remaining = options.remaining
-    if options.index:
-        github.load_index(options.index)
-    stopped, stop = alarm()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError):  # Windows ends processes without asking.
-            asyncio.get_running_loop().add_signal_handler(number, stop)
-    async with github.listening(options.port, host=options.host, origin=options.url):
-        sys.stdout.write(f"{github.url}\n")
-        sys.stdout.flush()
-        await stopped
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run as a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    options: Any = parser.add_argument
-    options("--host", default=LOOPBACK, help="the address to listen on")
-    options("--port", type=int, default=0)
-    options("--url", default="", help="its own address, where that is another for those who ask")
-    options("--index", help="JSON lines with id, full_name, stargazers_count")
-    options("--latency", type=float, default=0.0, help="seconds before each answer")
-    options("--generate", action="store_true", help="make up whatever is asked for")
-    options("--remaining", type=int, default=10**9, help="requests until the hourly limit")
-    options("--token", help="the token that requests must carry; else they must carry none")
-    options("--prefix", default="", help="for example /api/v3")
-    asyncio.run(_process(parser.parse_args(arguments)))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The repositories that the stand-in for GitHub knows, and what GitHub says of each."""
+"""The repositories that the stand-in for GitHub knows, and how GitHub describes each."""
 
 import functools
 import gzip
@@ -68,7 +68,7 @@ REPOSITORY_PATHS = [
 
 @dataclass
 class GitHubRepository:
-    """A repository at GitHub; set `stars` as you like, but rename it through the stand-in."""
+    """A repository at GitHub; set `stars` directly, but rename it through the stand-in."""
 
     id: int
     owner: str
@@ -160,14 +160,14 @@ def render(number: int, owner: str, name: str, stars: int, base: str) -> Rendere
 
 @dataclass
 class Budget:
-    """What is left of one hour's requests."""
+    """The limit of requests for an hour, and how many are left."""
 
     limit: int
     remaining: int
     reset: float
 
     def charge(self) -> bool:
-        """Take one request off, unless none is left."""
+        """Count one request; return False if none is left."""
         if time.time() >= self.reset:
             self.remaining, self.reset = self.limit, time.time() + HOUR
         if self.remaining <= 0:

@@ -1,4 +1,4 @@
-"""Everything that GitHub may answer, well-behaved and evil, as values for `GitHub.script`."""
+"""Everything that GitHub may answer, correct or broken, as values for `GitHub.script`."""
 
 import asyncio
 import gzip
@@ -16,13 +16,13 @@ CHUNK = 64 * 1024
 
 
 class Stream(Protocol):
-    """One side of a connection, as an answer sees it."""
+    """What an answer can do with its connection."""
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
 
     def close(self) -> None:
-        """Close politely, after what was written."""
+        """Close the connection after what was written."""
 
     def abort(self) -> None:
         """Reset the connection."""
@@ -33,7 +33,7 @@ Wire = Callable[[Stream, bytes, bytes], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer; where the status is None, whatever the stand-in would have said by itself.
+    """One answer; without a status, the one that the stand-in would give by itself.
 
     The headers stand beside GitHub's usual ones (None leaves one out), or alone if `bare`.
     `{base}` in a header becomes the address of the stand-in, `{foreign}` that of another host.
@@ -58,7 +58,7 @@ ORDINARY = Answer(status=None)
 
 
 def ordinary(*, delay: float = 0.0) -> Answer:
-    """Answer as the stand-in would have done without a script, maybe late."""
+    """Answer as the stand-in does without a script, after `delay` seconds."""
     return replace(ORDINARY, delay=delay)
 
 
@@ -67,11 +67,8 @@ def http_date(seconds_from_now: float) -> str:
     return formatdate(time.time() + seconds_from_now, usegmt=True)
 
 
-# What GitHub says.
-
-
 def not_found() -> Answer:
-    """Say that there is no such repository, or none that we may see."""
+    """Say that there is no such repository, or none that the caller may see."""
     url = "https://docs.github.com/rest/repos/repos#get-a-repository"
     return Answer(404, body={"message": "Not Found", "documentation_url": url, "status": "404"})
 
@@ -109,7 +106,7 @@ def redirect(location: str | None, status: int = 301) -> Answer:
 
 
 def rate_limited(reset_in: float | None = 600, status: int = 403) -> Answer:
-    """Report the primary limit as spent; None leaves the time of its reset out."""
+    """Report the primary limit as exhausted; without `reset_in` it names no time of its reset."""
     reset = None if reset_in is None else str(int(time.time() + reset_in))
     message = (
         "API rate limit exceeded for 192.0.2.1. (But here's the good news: Authenticated requests "
@@ -146,15 +143,12 @@ def secondary_limit(
 
 
 def html(status: int = 503, labelled: str = JSON) -> Answer:
-    """Send a page for people, labelled as JSON unless told otherwise."""
+    """Send a page for people, labelled as JSON by default."""
     return Answer(status, {"Content-Type": labelled}, UNICORN)
 
 
-# What goes wrong on the wire.
-
-
 def silence() -> Answer:
-    """Never say a word, and never hang up."""
+    """Send nothing, and keep the connection open."""
 
     async def wire(_out: Stream, _head: bytes, _body: bytes) -> None:
         await asyncio.get_running_loop().create_future()
@@ -172,7 +166,7 @@ def hang_up(*, reset: bool = False) -> Answer:
 
 
 def farewell(of: Answer = ORDINARY) -> Answer:
-    """Answer well and then close the connection, though nothing announced it."""
+    """Answer correctly and then close the connection without having announced it."""
 
     async def wire(out: Stream, head: bytes, body: bytes) -> None:
         out.write(head + body)
@@ -182,7 +176,7 @@ def farewell(of: Answer = ORDINARY) -> Answer:
 
 
 def cut(of: Answer = ORDINARY) -> Answer:
-    """Hang up in the middle of the body."""
+    """Close the connection in the middle of the body."""
 
     async def wire(out: Stream, head: bytes, body: bytes) -> None:
         out.write(head + body[: len(body) // 2])
@@ -205,7 +199,7 @@ def drip(interval: float, of: Answer = ORDINARY, *, head_too: bool = False) -> A
 
 
 def lie(by: int, of: Answer = ORDINARY) -> Answer:
-    """Announce a body longer (then keep silent) or shorter than the one that is sent."""
+    """Announce a body that is longer (then send no more) or shorter than the one that is sent."""
 
     async def wire(out: Stream, head: bytes, body: bytes) -> None:
         told = b"Content-Length: %d" % (len(body) + by)
@@ -228,7 +222,7 @@ def garbage() -> Answer:
 
 
 def chunked(of: Answer = ORDINARY, *, cut_off: bool = False) -> Answer:
-    """Send the body in chunks without announcing its length, maybe without the last of them."""
+    """Send the body in chunks instead of announcing its length; `cut_off` leaves out the last."""
 
     async def wire(out: Stream, head: bytes, body: bytes) -> None:
         out.write(re.sub(rb"Content-Length: \d+", b"Transfer-Encoding: chunked", head))
@@ -251,6 +245,6 @@ def huge(size: int = 5_000_000, *, announced: bool = False) -> Answer:
 
 
 def gzip_bomb(megabytes: int = 64) -> Answer:
-    """Send a small body that swells to many megabytes."""
+    """Send a small body that unpacks to many megabytes."""
     body = gzip.compress(b" " * (megabytes << 20), 9)
     return Answer(headers={"Content-Encoding": "gzip"}, body=body)
