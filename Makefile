@@ -1,12 +1,12 @@
 # Needs Python 3.11 or newer and nothing else; another one than python3: make run PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench test-faults test-container cluster test-cluster test-pgbouncer audit lint format lock clean
+.PHONY: help run test bench test-faults test-container test-cluster test-pgbouncer audit lint format lock clean
 
 SETUP = PYTHON='$(PYTHON)' sh scripts/setup.sh
 VENV = .venv/bin/python
 
-# Recipes end with exec where they can: then Ctrl-C ends make without a word about it.
+# Recipes end with exec if they can: then Ctrl-C ends make without a message.
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s%s\n", $$1, $$2 }' Makefile
@@ -23,18 +23,15 @@ bench: ## Measure the speed beside other servers (needs wrk; Node for one of the
 	@$(SETUP) requirements-dev.txt
 	@exec $(VENV) -m lab.bench $(ARGS)
 
-test-faults: ## Let it be flooded, fuzzed and killed (minutes; some of it: ARGS='-k idle')
+test-faults: ## Flood, fuzz and kill the service (minutes; some of it: ARGS='-k idle')
 	@$(SETUP) requirements-dev.txt
 	@exec $(VENV) -m pytest tests/faults $(ARGS)
 
-test-container: ## Build the image and bring compose up (root without Docker: may install packages)
-	@exec sh scripts/try_container.sh
-
-cluster: ## Start a PostgreSQL cluster and two replicas of the service, to try what they survive
+test-container: ## Build the image and try docker compose for real (needs Docker)
 	@$(SETUP) requirements-dev.txt
-	@exec $(VENV) -m lab.cluster
+	@exec $(VENV) -m pytest tests/container $(ARGS)
 
-test-cluster: ## Kill and freeze the leader of that cluster under load (minutes; Linux)
+test-cluster: ## Kill and freeze the leader of a PostgreSQL cluster under load (minutes; Linux)
 	@$(SETUP) requirements-dev.txt
 	@exec $(VENV) -m pytest tests/cluster $(ARGS)
 
@@ -51,9 +48,11 @@ lint: ## Check style, format, types and the direction of imports
 	$(VENV) -m ruff check
 	$(VENV) -m ruff format --check
 	$(VENV) -m mypy
+# By path, because import-linter is no module that can be run; by Python, because the first line of
+# a script cannot hold every path.
 	$(VENV) .venv/bin/lint-imports
 
-format: ## Format the code, and mend what can be mended
+format: ## Format the code, and fix what can be fixed automatically
 	@$(SETUP) requirements-dev.txt
 	$(VENV) -m ruff check --fix --exit-zero
 	$(VENV) -m ruff format
@@ -62,5 +61,6 @@ lock: ## Renew requirements*.txt: the newest versions that pyproject.toml allows
 	@PYTHON='$(PYTHON)' sh scripts/lock.sh
 
 clean: ## Remove .venv and caches (the data in .data stays)
-	rm -rf .venv .*_cache .hypothesis .cluster .bench node_modules lab/bench/peers/fastify/node_modules
+	rm -rf .venv .*_cache .hypothesis .cluster node_modules lab/bench/.data lab/bench/results \
+		lab/bench/peers/fastify/node_modules
 	find app lab main.py migrations scripts tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,7 +1,9 @@
 """Databases for tests and benchmarks: create, migrate, drop."""
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -11,11 +13,21 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from app.database import Database
+from app.embedded import joined
 
 
 def url_of(parameters: dict[str, Any]) -> str:
     """Return a URL with these connection parameters."""
     return f"postgresql://?{urlencode(parameters)}"
+
+
+@contextmanager
+def embedded(data: Path) -> Iterator[str]:
+    """Run the embedded PostgreSQL in a folder and yield its URL; it has stopped at the end."""
+    with joined(data) as url:
+        yield url
+    with (data / "supervisor.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # Granted when PostgreSQL has stopped.
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """What the tests share: a real PostgreSQL, a stand-in for GitHub, and the service between them."""
 
 import asyncio
-import fcntl
 import os
 import shutil
 import tempfile
@@ -14,13 +13,11 @@ import httpx2 as httpx
 import psycopg
 import pytest
 import uvicorn
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
-from app.embedded import joined
 from app.main import create_app
 from app.settings import Settings
-from lab.database import migrate, new_database, url_of
+from lab.database import embedded, migrate, new_database
 from lab.github.process import GitHubProcess, github_process
 from lab.github.server import GitHub
 from lab.service import Service, running
@@ -45,34 +42,24 @@ def postgresql(reachable_path: Path) -> Iterator[str]:
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
-    data = reachable_path / "postgresql"
-    with joined(data) as url:
+    with embedded(reachable_path / "postgresql") as url:
         yield url
-    with (data / "supervisor.lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)  # Granted when PostgreSQL has stopped.
 
 
 @pytest.fixture(scope="session")
-def database_url(postgresql: str, worker_id: str) -> Iterator[str]:
+def database_url(postgresql: str) -> Iterator[str]:
     """A database of this test process alone, with the schema that the migrations make."""
-    name = f"tracker_test_{worker_id}"
-    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-    with psycopg.connect(postgresql, autocommit=True) as connection:
-        connection.execute(drop)
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        parameters = conninfo_to_dict(postgresql) | {"dbname": name}
-        url = url_of(parameters)
+    with new_database(postgresql) as url:
         asyncio.run(migrate(url))
         yield url
-        connection.execute(drop)
 
 
 @pytest.fixture
 def rows(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection of the test's own; the tables are empty when the test begins.
 
-    The service reads and writes on several connections at once, which no transaction that is
-    rolled back could hold together.
+    The service reads and writes on several connections at once, so no transaction that is rolled
+    back could isolate a test.
     """
     with psycopg.connect(make_conninfo(database_url), autocommit=True) as connection:
         connection.execute("TRUNCATE repositories CASCADE")
@@ -81,7 +68,7 @@ def rows(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture
 async def github() -> AsyncIterator[GitHub]:
-    """The stand-in for GitHub; a test fails if it was sent what GitHub would not like."""
+    """The stand-in for GitHub; a test fails if it was sent what GitHub would refuse."""
     async with GitHub.serve() as github:
         yield github
         assert github.violations == []
@@ -102,7 +89,7 @@ def serve(database_url: str, github: GitHub, rows: psycopg.Connection[Any]) -> S
             assert not serving.done(), "the service did not start"
             await asyncio.sleep(0)
         port = server.servers[0].sockets[0].getsockname()[1]
-        # Longer than the service's own deadline, which the tests are to see.
+        # Longer than the deadlines of the service, which tests have to see.
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
                 yield client
@@ -115,14 +102,14 @@ def serve(database_url: str, github: GitHub, rows: psycopg.Connection[Any]) -> S
 
 @pytest.fixture
 async def client(serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the service as it comes."""
+    """A client of the service with its default settings."""
     async with serve() as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def generous_github() -> Iterator[GitHubProcess]:
-    """A GitHub in a process of its own that has whatever is asked for, and no limit."""
+    """A GitHub in a process of its own that has every repository, and no limit."""
     with github_process("--generate") as github:
         yield github
 

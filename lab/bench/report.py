@@ -1,9 +1,8 @@
-"""The tables of a run, as Markdown and as JSON."""
+"""The tables of a run, as Markdown."""
 
 import math
 from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import Any
 
 from lab.bench.goals import Goal, Round
 from lab.bench.rounds import Sample
@@ -39,25 +38,6 @@ def table_of_goals(goals: Iterable[Goal]) -> str:
     return _markdown(["", "goal", "median", "min-max", ""], rows)
 
 
-def as_json(rounds: Sequence[Round], goals: Iterable[Goal], about: dict[str, Any]) -> Any:
-    """Return the whole run for machines."""
-    return {
-        "about": about,
-        "goals": [
-            {
-                "goal": goal.text,
-                "limit": goal.limit,
-                "median": goal.measured,
-                "values": list(goal.values),
-                "unit": goal.unit.strip(),
-                "met": goal.met,
-            }
-            for goal in goals
-        ],
-        "rounds": [{name: _json(sample) for name, sample in r.items()} for r in rounds],
-    }
-
-
 def names(rounds: Sequence[Round]) -> list[str]:
     """Return the names of what was measured, in the order of the first round."""
     return list(rounds[0])
@@ -86,24 +66,6 @@ def _costs(title: str, samples: list[Sample]) -> list[str]:
         _or_dash(max(s.peak_memory for s in samples), ".0f"),
         str(sum(s.load.errors for s in samples)),
     ]
-
-
-def _json(sample: Sample) -> dict[str, Any]:
-    figures = {
-        "cost_us": sample.cost,
-        "server_user_s": sample.server.user,
-        "server_system_s": sample.server.system,
-        "postgres_user_s": sample.postgres.user,
-        "postgres_system_s": sample.postgres.system,
-        "requests": sample.load.requests,
-        "seconds": sample.load.seconds,
-        "requests_per_second": sample.rate,
-        "p50_ms": sample.load.p50,
-        "p99_ms": sample.load.p99,
-        "errors": sample.load.errors,
-        "peak_memory_mib": sample.peak_memory,
-    }
-    return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
 
 def _figure(value: float) -> str:

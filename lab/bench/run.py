@@ -1,7 +1,6 @@
 """The benchmark's command: `python -m lab.bench`, `--quick` while developing."""
 
 import argparse
-import json
 import os
 import platform
 import tempfile
@@ -15,7 +14,7 @@ from lab.bench import needs, start, writes
 from lab.bench.database import Table, filled
 from lab.bench.goals import Goal, Others, Round, goals
 from lab.bench.picture import Bar, draw
-from lab.bench.report import as_json, names, table_of_costs, table_of_goals
+from lab.bench.report import names, table_of_costs, table_of_goals
 from lab.bench.rounds import FLOOR, FLOOR_CONNECTIONS, Bench, Sample
 from lab.bench.servers import OURS, Kind
 
@@ -67,8 +66,6 @@ def _options() -> Any:
     add("--seconds", type=float, help="how long each load lasts (6; quick: 3)")
     add("--data", type=Path, default=HERE / ".data", help="where the databases are kept")
     add("--output", type=Path, default=HERE / "results", help="where the results go")
-    add("--json", type=Path, help="write the figures here too")
-    add("--picture", type=Path, help="write the picture here too")
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 5)
     options.seconds = options.seconds or (3 if options.quick else 6)
@@ -155,19 +152,15 @@ def _write(
     missing = "".join(f"\n{sentence}\n" for sentence in about["missing"])
     costs, table = table_of_costs(rounds, titles), table_of_goals(reached)
     text = f"{head}\n{missing}\n{costs}\n\n{NOTE}\n\n{table}\n"
-    figures = json.dumps(as_json(rounds, reached, about), indent=2) + "\n"
     bars = sorted(
         (_bar(rounds, name, titles) for name in names(rounds) if "-" not in name),
         key=lambda bar: bar.total,
     )
     picture = draw(bars, f"{ROWS:,} rows, 64 connections, one worker; {about['machine']}; {times}")
     options.output.mkdir(parents=True, exist_ok=True)
-    written = {"report.md": text, "figures.json": figures, "cost.svg": picture}
+    written = {"report.md": text, "cost.svg": picture}
     for file, content in written.items():
         (options.output / file).write_text(content)
-    for path, content in ((options.json, figures), (options.picture, picture)):
-        if path:
-            path.write_text(content)
     _say(f"\n{text}\nWritten to {options.output}: {', '.join(written)}")
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from app.embedded import joined
-from lab.database import migrate
+from lab.database import embedded, migrate
 
 # Names of 9 and 16 characters, ids of GitHub's size and entity tags of its length. The keys are
 # random, as the service makes them, and come in portions, as records do.
@@ -69,10 +68,10 @@ def _say(line: str) -> None:
 def main() -> None:
     """Measure, with as many records as the command line says."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    with tempfile.TemporaryDirectory(prefix="tracker-storage-", ignore_cleanup_errors=True) as path:
+    with tempfile.TemporaryDirectory(prefix="tracker-storage-") as path:
         folder = Path(path)
         folder.chmod(0o711)
-        with joined(folder / "data") as url:
+        with embedded(folder / "data") as url:
             measure(url, count)
 
 

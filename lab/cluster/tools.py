@@ -22,6 +22,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 FOLDER = PROJECT / ".cluster"
 
 PATRONI = ("patroni[etcd3]==4.1.5", "psycopg[binary]==3.3.9")
+# Seconds allowed for a command that asks the network.
+PATIENCE = 300
+
 _VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 
@@ -113,13 +116,16 @@ def debian_program(package: str, program: str, *, libraries: bool = False) -> Pa
     FOLDER.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=FOLDER) as scratch:
         try:
+            if not _run("apt-cache", "madison", package):  # No lists of packages yet.
+                _run("apt-get", "update")
             packages = [package, *(_libraries(package) if libraries else [])]
             _run("apt-get", "download", *packages, cwd=scratch)
         except subprocess.CalledProcessError as error:
             raise Missing(
-                f"{name} is missing, and {error.cmd[0]} says of {package}: {_last(error)} "
-                "(apt-get update may help)"
+                f"{name} is missing, and {' '.join(error.cmd)} says: {_last(error)}"
             ) from error
+        except subprocess.TimeoutExpired as error:
+            raise Missing(f"{name} is missing, and {error.cmd} took over {PATIENCE} s") from error
         unpacked = Path(scratch, "unpacked")
         for archive in Path(scratch).glob("*.deb"):
             _run("dpkg", "-x", str(archive), str(unpacked))
@@ -142,7 +148,9 @@ def _libraries(package: str) -> list[str]:
 
 
 def _run(*command: str, cwd: str | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run(  # noqa: S603 - our own words
+        command, cwd=cwd, capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
     return done.stdout
 
 

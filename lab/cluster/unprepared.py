@@ -1,7 +1,7 @@
-"""A plugin for pytest: what the tests themselves ask PostgreSQL is not prepared.
+"""A plugin for pytest that keeps the tests' own connections from preparing statements.
 
-psycopg prepares a statement when it is asked for the sixth time, which a pooler of transactions
-does not allow. The service finds that out for itself; the tests' own connections do not.
+psycopg prepares a statement when it is executed for the sixth time, which a pooler of transactions
+does not allow. The service detects a pooler; the tests' own connections do not.
 """
 
 from typing import Any

@@ -14,8 +14,8 @@ from tests.support.load import Load
 from tests.support.promises import RECOVERY
 from tests.support.waiting import tell
 
-# Requests of each kind after which a replica counts as recovered: some seconds of load.
-RECOVERED = 60
+# Requests of each kind after which a replica counts as recovered.
+RECOVERED = 20
 
 Event = tuple[Callable[[Node], None], Callable[[Node], None]]
 

@@ -41,8 +41,8 @@ pytestmark = [
 
 DISK = 320  # MB.
 ALLOWED = 5  # Connections; the service wants more.
-# Requests of each kind after which a service counts as recovered: some seconds of load.
-RECOVERED = 60
+# Requests of each kind after which a service counts as recovered.
+RECOVERED = 20
 
 
 @pytest.fixture(scope="module")

@@ -40,8 +40,8 @@ pytestmark = [
 ]
 
 WORKERS = 2
-# Requests of each kind after which a service counts as recovered: some seconds of load.
-RECOVERED = 60
+# Requests of each kind after which a service counts as recovered.
+RECOVERED = 20
 REPLICAS = 10
 LATENCY = 1.0
 # Seconds in which a worker is replaced: it is noticed, and a new one imports everything.

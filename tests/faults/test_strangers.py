@@ -182,11 +182,11 @@ def test_a_foreign_host_reads_changes_and_deletes_nothing(
     assert created.status_code == 201
     calls = generous_github.report()["calls"]
     record = f"{service.url}{created.headers['location']}"
-    evil = {"Host": "evil.test:80"}
+    foreign = {"Host": "evil.test:80"}
     for method in ("GET", "PUT", "DELETE", "HEAD", "OPTIONS"):
-        answer = httpx.request(method, record, headers=evil)
+        answer = httpx.request(method, record, headers=foreign)
         assert answer.status_code == 400
-    assert_refused(track(service, GOOD, **evil), 400)
+    assert_refused(track(service, GOOD, **foreign), 400)
     assert generous_github.report()["calls"] == calls
     assert httpx.get(record).json() == created.json()
 
@@ -205,8 +205,8 @@ async def test_a_path_leads_to_nothing_but_the_api(service: Service, path: str) 
 @pytest.mark.usefixtures("nothing_is_stored")
 @pytest.mark.parametrize("separator", [b"\r\n ", b"\r", b"\n", b"\0", b"\x0b", b"\x85", b"%0d%0a"])
 async def test_a_request_id_adds_no_header_to_an_answer(service: Service, separator: bytes) -> None:
-    evil = b"X-Request-ID: a" + separator + b"X-Evil: 1\r\n"
-    answer = await ask(service, READ + evil + b"Connection: close\r\n\r\n")
+    injected = b"X-Request-ID: a" + separator + b"X-Evil: 1\r\n"
+    answer = await ask(service, READ + injected + b"Connection: close\r\n\r\n")
     assert status(answer) in {400, 404}
     assert b"x-evil" not in answer.partition(b"\r\n\r\n")[0].lower()
 

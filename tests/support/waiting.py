@@ -11,7 +11,7 @@ POLL = 0.02
 
 
 async def until(
-    condition: Callable[[], object], otherwise: str, seconds: float = 2 * PATIENCE
+    condition: Callable[[], object], otherwise: str, seconds: float = 4 * PATIENCE
 ) -> None:
     """Wait until the condition holds, without blocking the event loop."""
     deadline = time.monotonic() + seconds
@@ -23,7 +23,7 @@ async def until(
 def eventually(
     condition: Callable[[], object],
     otherwise: Callable[[], str] = lambda: "it did not happen in time",
-    seconds: float = 2 * PATIENCE,
+    seconds: float = 4 * PATIENCE,
 ) -> None:
     """Wait until the condition holds."""
     deadline = time.monotonic() + seconds
