@@ -1,174 +1,181 @@
-"""HTTP as uvicorn speaks it, with bounds on what one connection may cost."""
+"""HTTP/1.1 on uvicorn and httptools, with bounds, and with offers to upgrade ignored.
+
+Both classes override methods that uvicorn does not document, so pyproject.toml bounds its version.
+Another way out is uvicorn's own `--http zttp`, once it is no longer experimental (it is in 0.54):
+that parser reads on after `Upgrade`.
+"""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import MalformedRequest
 from app.logs import new_request_id
+from app.serving.lingering import LingeringTransport
 from app.web.problems import details
 
-# Bytes of one request, head and body. A longer body is answered 413 before this is reached.
+# Bytes of a request, except those of a body that the application has yet to answer: it has its own
+# limit, and uvicorn pauses reading while the application does not read.
 LARGEST_REQUEST = 256 * 1024
-# Seconds from a connection, or a request's first byte, to the request's last.
-PATIENCE = 30.0
-# Requests are parsed by so many bytes, and held as bytes while others wait before them: parsed
-# they take a hundred times as much memory.
-PIECE = 4096
-MOST_HELD = 1024 * 1024
+# Seconds from the opening of a connection, or from a request's first byte, to its last byte.
+REQUEST_TIME = 30.0
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes connections that send a request too slowly or without an end."""
+    """Limits the bytes and seconds of a request, and answers one request at a time.
+
+    A connection that pipelines is closed after the answer to its first request. The others are not
+    parsed, and the client can send them again (RFC 9112, section 9.3.2).
+    """
+
+    transport: LingeringTransport  # type: ignore[assignment]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._began: float | None = self.loop.time()
         self._size = 0
-        self._held = b""
-        self._answering: RequestResponseCycle | None = None
+        # When the client began to send; None after the last byte of a request.
+        self._began: float | None = self.loop.time()
+        self._drops = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to watch the connection."""
-        super().connection_made(transport)
-        self._watching = self.loop.call_later(PATIENCE / 2, self._watch)
+        """Start to watch the time."""
+        lingering = LingeringTransport(transport, lambda: self._began is not None)
+        super().connection_made(cast("asyncio.Transport", lingering))
+        self._timer = self.loop.call_later(REQUEST_TIME / 2, self._check_time)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave nothing behind."""
-        self._watching.cancel()
-        self._give_up()
+        """Stop to watch the time."""
+        self._timer.cancel()
         super().connection_lost(exc)
 
-    def _watch(self) -> None:
-        if self.transport.is_closing():
-            return
-        if self._began is not None and self.loop.time() - self._began > PATIENCE:
-            self._hang_up()
+    def _check_time(self) -> None:
+        if self._began is not None and self.loop.time() - self._began > REQUEST_TIME:
+            self.transport.abort()
         else:
-            self._watching = self.loop.call_later(PATIENCE / 2, self._watch)
+            self._timer = self.loop.call_later(REQUEST_TIME / 2, self._check_time)
 
-    def _hang_up(self) -> None:
-        """Close the connection, whether or not the client reads what was written."""
-        self._give_up()
-        self.transport.abort()
-
-    def _give_up(self) -> None:
-        # Uvicorn tells only the last of several requests that nobody waits for its answer.
-        self.pipeline.clear()
-        if self._answering is not None:
-            self._answering.disconnected = True
-            self._answering.message_event.set()
+    def shutdown(self) -> None:
+        """Close the connection after the answer that is under way; without one, now."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, as far as its turn has come."""
-        if self._held or self.pipeline:
-            self._hold(data)
-        elif len(data) <= PIECE:
-            self._parse(data)
-        else:
-            self._parse_in_pieces(data)
-
-    def _hold(self, data: bytes) -> None:
-        self._held += data
-        self.flow.pause_reading()
-        if len(self._held) > MOST_HELD:
-            self._hang_up()
-
-    def _parse_in_pieces(self, data: bytes) -> None:
-        for start in range(0, len(data), PIECE):
-            if self.transport.is_closing():
-                return
-            if self.pipeline:
-                self._hold(data[start:])
-                return
-            self._parse(data[start : start + PIECE])
-
-    def _parse(self, data: bytes) -> None:
-        if self._began is None:
-            self._began = self.loop.time()
+        """Parse the data, or drop it if the connection is about to be closed."""
+        if self._drops or self.transport.is_closing():
+            self.transport.drop(data)
+            return
+        if self._is_unanswered():
+            self._close_after_answer()
+            return
+        self._begin_request()
         self._size += len(data)
-        self._unset_keepalive_if_required()
         try:
-            self._feed(data)
+            self.parser.feed_data(data)
         except HttpParserError:
-            self.logger.warning("Invalid HTTP request received.")
-            self.send_400_response("")
+            self._reject()
         if self._size > LARGEST_REQUEST and not self.transport.is_closing():
-            if self._answering is not None and not self._answering.response_complete:
-                self.transport.close()
-            else:
-                self.send_400_response("")
+            self._reject()
 
-    def _feed(self, data: bytes) -> None:
-        """Parse; the parser stops where a request asks for another protocol.
+    def _begin_request(self) -> None:
+        if self._began is None:
+            self._unset_keepalive_if_required()
+            self._began = self.loop.time()
+            self.cycle = None  # type: ignore[assignment]
 
-        A server may ignore that (RFC 9110, section 7.8): the request is parsed again without it.
-        """
-        while data:
-            try:
-                self.parser.feed_data(data)
-                data = b""
-            except HttpParserUpgrade as upgrade:
-                data = self._head_without_upgrade() + data[upgrade.args[0] :]
-                # One that has seen `Connection: close` would take no more.
-                self.parser = HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    def _is_unanswered(self) -> bool:
+        """Return whether a whole request has been received and its answer not been sent."""
+        return self._began is None and not self.cycle.response_complete
 
-    def _head_without_upgrade(self) -> bytes:
-        method, version = self.parser.get_method(), self.parser.get_http_version()
-        if method == b"CONNECT":
-            raise HttpParserError("CONNECT asks for a tunnel without any header")
-        fields = [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
-        return b"\r\n".join(
-            [b"%b %b HTTP/%b" % (method, self.url, version.encode()), *fields, b"", b""]
-        )
+    def _close_after_answer(self) -> None:
+        self._drops = True
+        self._began = self.loop.time()
+        self.cycle.keep_alive = False
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+    def _reject(self) -> None:
+        """Answer 400 if nothing was answered yet, and close the connection."""
+        if self._is_unanswered():
+            self._close_after_answer()
+            return
+        is_answered = False
+        if self.cycle is not None:  # The application has the head of this request.
+            is_answered = self.cycle.response_started
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if not is_answered:
+            self.logger.warning("Invalid HTTP request received.")
+            self.transport.write(_malformed_request())
+        self.transport.close()
 
     def on_message_begin(self) -> None:
-        """Begin to watch a request that comes together with the end of another, too."""
+        """Begin a request; raise an error, which stops the parser, if one is unanswered."""
+        if self._is_unanswered():
+            raise BlockingIOError
+        self._begin_request()
         super().on_message_begin()
-        if self._began is None:
-            self._began = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        """Let the request begin; a trailer that comes after its body is none of its headers."""
-        if not self.parser.should_upgrade():
-            super().on_headers_complete()
-            self.headers = []
+        """Start the application; keep trailers, which come later, out of the headers."""
+        super().on_headers_complete()
+        self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        """Count what comes after the answer."""
+        super().on_body(body)
+        if not self.cycle.response_complete:
+            self._size -= len(body)
 
     def on_message_complete(self) -> None:
-        """Begin to count anew."""
+        """End the request."""
+        self._began = None
+        self._size = 0
+        super().on_message_complete()
+
+
+class UpgradeIgnoringProtocol(BoundedProtocol):
+    """Answers a request that offers an upgrade as if it did not (RFC 9110, section 7.8).
+
+    httptools stops after the head of such a request, and uvicorn loses its body; Java's HttpClient
+    offers `Upgrade: h2c` by default. Delete this class when Kludex/uvicorn#2722 is closed.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        """Parse the data; a head with an upgrade is parsed again without it."""
+        try:
+            super().data_received(data)
+        except HttpParserUpgrade as upgrade:
+            if self.parser.get_method() == b"CONNECT":
+                self._reject()
+                return
+            head = self._head_without_upgrade()
+            self.parser = HttpRequestParser(self)
+            self.data_received(head + data[upgrade.args[0] :])
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def on_headers_complete(self) -> None:
+        """Ignore the first pass over a head with an upgrade."""
         if not self.parser.should_upgrade():
-            self._began = None
-            self._size = 0
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Ignore the end that httptools sees after a head with an upgrade."""
+        if not self.parser.should_upgrade():
             super().on_message_complete()
 
-    def on_response_complete(self) -> None:
-        """Go on with what was held."""
-        super().on_response_complete()
-        if self.transport.is_closing():
-            return
-        # What waited here for its turn is not late.
-        self._began = self._began and self.loop.time()
-        if self.pipeline:
-            self.flow.pause_reading()
-        elif self._held:
-            held, self._held = self._held, b""
-            self._parse_in_pieces(held)
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (It is plain text.)
-        """Answer with a problem, and close the connection."""
-        body = orjson.dumps(details(MalformedRequest(), "/"))
-        self.transport.write(
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
-            b"cache-control: no-store\r\nconnection: close\r\nx-request-id: %b\r\n"
-            b"content-length: %d\r\n\r\n%b" % (new_request_id().encode(), len(body), body)
-        )
-        self.transport.close()
+def _malformed_request() -> bytes:
+    # From here no middleware adds an id, and uvicorn's own 400 is plain text.
+    body = orjson.dumps(details(MalformedRequest(), "/"))
+    return (
+        b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
+        b"cache-control: no-store\r\nconnection: close\r\nx-request-id: %b\r\n"
+        b"content-length: %d\r\n\r\n%b" % (new_request_id().encode(), len(body), body)
+    )

@@ -41,7 +41,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         host=settings.host,
         port=port,
         workers=settings.workers,
-        http="app.serving.protocol:BoundedProtocol",
+        http="app.serving.protocol:UpgradeIgnoringProtocol",
         log_config=None,
         access_log=False,
         server_header=False,

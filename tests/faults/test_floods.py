@@ -1,7 +1,6 @@
 """Floods and slow callers, against the real process, all of them on loopback."""
 
 import asyncio
-import json
 import resource
 import signal
 import sys
@@ -14,7 +13,7 @@ from lab.database import new_database
 from lab.github.process import GitHubProcess
 from lab.service import Service, running
 from tests.faults.floods import MANY, connections, others_are_served, send_endlessly
-from tests.faults.raw_http import HEAD, NOWHERE, READ, TRACK, ask, status
+from tests.faults.raw_http import HEAD, READ, TRACK, ask, status
 from tests.support.promises import assert_only_refusals
 from tests.support.waiting import tell, until
 
@@ -96,10 +95,8 @@ async def test_a_thousand_bodies_of_a_megabyte_are_not_kept(
     async with others_are_served(service), asyncio.TaskGroup() as group:
         for _ in range(MANY):
             group.create_task(send())
-    # A caller that goes on sending may see a reset connection instead of the answer.
-    assert set(statuses) <= {0, 413 if request_.startswith(b"POST") else 404}
-    assert sum(statuses.values()) == MANY
     tell(statuses)
+    assert statuses == {413 if request_.startswith(b"POST") else 404: MANY}
 
 
 async def test_callers_who_leave_before_their_answers_come_are_no_error(service: Service) -> None:
@@ -107,7 +104,7 @@ async def test_callers_who_leave_before_their_answers_come_are_no_error(service:
         for _ in range(10):
             async with connections(service, 40) as writers:
                 for writer in writers:
-                    writer.write((READ + b"\r\n") * 20)
+                    writer.write(READ + b"\r\n")
                 await until(probes.more(1), "nobody else was served")
     errors = [line for line in service.log if '"level":"error"' in line]
     assert errors == []
@@ -118,12 +115,11 @@ async def test_a_hundred_thousand_requests_for_nothing_are_answered(service: Ser
 
     async def read() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-        for _ in range(each // 10):
-            writer.write((READ + b"\r\n") * 10)
-            for _ in range(10):
-                head = await reader.readuntil(b"\r\n\r\n")
-                assert head.startswith(b"HTTP/1.1 404 ")
-                await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split()[0]))
+        for _ in range(each):
+            writer.write(READ + b"\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 404 ")
+            await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split()[0]))
         writer.close()
 
     async with others_are_served(service), asyncio.TaskGroup() as group:
@@ -165,24 +161,18 @@ async def test_a_thousand_connections_are_served_though_few_files_may_be_open(
 async def test_callers_who_never_finish_a_request_are_disconnected(service: Service) -> None:
     unfinished = TRACK + b"Content-Length: 9\r\n\r\n"
     begun = [b"", b"GE", READ, READ + b"X-Padding: ", unfinished + b"{"]
-    begun.append(READ + b"\r\n" + unfinished)  # In one packet with the end of another request.
+    begun.append(READ + b"Content-Length: 9\r\n\r\n{")  # It is answered before its end.
     async with others_are_served(service):
         await asyncio.gather(*(ask(service, request, LONGEST_REQUEST) for request in begun))
 
 
-async def test_pipelined_requests_are_answered_each_in_its_turn(service: Service) -> None:
-    paths = [f"/repos/00000000-0000-4000-8000-{number:012}" for number in range(2000)]
-    requests = b"".join(f"GET {path} HTTP/1.1\r\n".encode() + HEAD + b"\r\n" for path in paths)
+async def test_of_pipelined_requests_the_first_is_answered(service: Service) -> None:
     async with others_are_served(service):
-        last = READ + b"Connection: close\r\n\r\n"
-        answers = (await ask(service, requests + last)).split(b"HTTP/1.1 ")[1:]
-    instances = [json.loads(answer.partition(b"\r\n\r\n")[2])["instance"] for answer in answers]
-    assert instances == [*paths, NOWHERE]
+        answers = await ask(service, (READ + b"\r\n") * 2000)
+    assert (status(answers), answers.count(b"HTTP/1.1 ")) == (404, 1)
 
 
-async def test_requests_are_not_queued_without_end_for_a_caller_who_reads_no_answers(
-    service: Service,
-) -> None:
+async def test_pipelined_requests_without_an_end_are_cut_off(service: Service) -> None:
     piece = (READ + b"\r\n") * 1000
     async with others_are_served(service):
         sent = await send_endlessly(service, b"", piece, most=200 * MB)
