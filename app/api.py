@@ -1,4 +1,4 @@
-"""The four endpoints: each takes the request apart, calls the tracker once, and answers."""
+"""The four endpoints: each parses its request, calls the tracker once, and answers."""
 
 from uuid import UUID
 
@@ -9,6 +9,7 @@ from app.schemas import Repository, RepositoryReference, Representation
 from app.services.tracker import Tracker
 from app.web import openapi
 from app.web.conditions import Conditions
+from app.web.errors import BodyTooLarge, UnsupportedMediaType
 from app.web.routing import LeanRoute
 
 router = APIRouter(
@@ -17,30 +18,31 @@ router = APIRouter(
     generate_unique_id_function=lambda route: route.name,
 )
 
-RECORD = "/repos/{repository_id}"
+RECORD = "/repos/{repo_id}"
 
 
 @router.get(
     RECORD,
     summary="Read a record",
-    description="Answers from the database; GitHub is not asked.",
+    description="Answers from the database, without asking GitHub.",
     response_model=Repository,
     response_description="The record",
     responses={
-        200: {"headers": {"ETag": openapi.ETAG, "Cache-Control": openapi.CACHE_CONTROL}},
+        200: {"headers": openapi.headers("ETag", "Cache-Control")},
         304: {
             "description": "The record is the one that `If-None-Match` names",
-            "headers": {"ETag": openapi.ETAG, "Cache-Control": openapi.CACHE_CONTROL},
+            "headers": openapi.headers("ETag", "Cache-Control"),
         },
         **openapi.problems(RECORD, errors.RepositoryNotFound),
     },
     openapi_extra={"parameters": [openapi.IF_NONE_MATCH]},
 )
-async def read_repository(repository_id: UUID, request: Request) -> Response:
-    record = await _tracker(request).read(repository_id)
+async def read_repository(repo_id: UUID, request: Request) -> Response:
+    record = await _tracker(request).read(repo_id)
+    headers = {"Cache-Control": "no-cache"}
     if _conditions(request).is_current(record.etag):
-        return _not_modified(record)
-    return _answer(record, headers={"Cache-Control": "no-cache"})
+        return Response(status_code=304, headers={"ETag": record.etag, **headers})
+    return _answer(record, headers=headers)
 
 
 @router.post(
@@ -52,11 +54,11 @@ async def read_repository(repository_id: UUID, request: Request) -> Response:
     response_description="The new record",
     responses={
         201: {
-            "headers": {"Location": openapi.LOCATION, "ETag": openapi.ETAG},
+            "headers": openapi.headers("Location", "ETag"),
             "links": {
                 name: {
                     "operationId": name,
-                    "parameters": {"repository_id": "$response.body#/id"},
+                    "parameters": {"repo_id": "$response.body#/id"},
                 }
                 for name in ("read_repository", "refresh_repository", "untrack_repository")
             },
@@ -66,8 +68,8 @@ async def read_repository(repository_id: UUID, request: Request) -> Response:
             errors.NotOnGitHub,
             errors.AlreadyTracked,
             errors.NameHeld,
-            errors.BodyTooLarge,
-            errors.UnsupportedMediaType,
+            BodyTooLarge,
+            UnsupportedMediaType,
             *openapi.FROM_GITHUB,
         ),
     },
@@ -87,7 +89,7 @@ async def track_repository(reference: RepositoryReference, request: Request) -> 
     response_model=Repository,
     response_description="The record as it is now",
     responses={
-        200: {"headers": {"ETag": openapi.ETAG}},
+        200: {"headers": openapi.headers("ETag")},
         **openapi.problems(
             RECORD,
             errors.RepositoryNotFound,
@@ -99,8 +101,8 @@ async def track_repository(reference: RepositoryReference, request: Request) -> 
     },
     openapi_extra={"parameters": [openapi.IF_MATCH, openapi.IF_NONE_MATCH]},
 )
-async def refresh_repository(repository_id: UUID, request: Request) -> Response:
-    return _answer(await _tracker(request).refresh(repository_id, _conditions(request)))
+async def refresh_repository(repo_id: UUID, request: Request) -> Response:
+    return _answer(await _tracker(request).refresh(repo_id, _conditions(request)))
 
 
 @router.delete(
@@ -112,29 +114,18 @@ async def refresh_repository(repository_id: UUID, request: Request) -> Response:
     responses=openapi.problems(RECORD, errors.RepositoryNotFound, errors.PreconditionFailed),
     openapi_extra={"parameters": [openapi.IF_MATCH, openapi.IF_NONE_MATCH]},
 )
-async def untrack_repository(repository_id: UUID, request: Request) -> Response:
-    await _tracker(request).untrack(repository_id, _conditions(request))
+async def untrack_repository(repo_id: UUID, request: Request) -> Response:
+    await _tracker(request).untrack(repo_id, _conditions(request))
     return Response(status_code=204)
 
 
 def _tracker(request: Request) -> Tracker:
-    tracker: Tracker = request.scope["state"]["tracker"]
+    tracker: Tracker = request.state.tracker
     return tracker
 
 
 def _conditions(request: Request) -> Conditions:
-    found: dict[bytes, str] = {}
-    for name, value in request.scope["headers"]:
-        if name in {b"if-match", b"if-none-match"}:
-            text = value.decode("latin-1")
-            found[name] = f"{found[name]}, {text}" if name in found else text
-    return Conditions(found.get(b"if-match"), found.get(b"if-none-match"))
-
-
-def _not_modified(record: Representation) -> Response:
-    response = Response(status_code=304)
-    response.raw_headers = [(b"etag", record.etag.encode()), (b"cache-control", b"no-cache")]
-    return response
+    return Conditions.of(request.scope["headers"])
 
 
 def _answer(

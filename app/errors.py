@@ -5,14 +5,16 @@ TrackerError
 │   ├── SettingsError
 │   └── EmbeddedPostgresError
 └── Problem                       answered as RFC 9457 problem details
-    ├── MalformedRequest          400
-    ├── HostNotAllowed            400
-    ├── RouteNotFound             404
-    ├── MethodNotAllowed          405
-    ├── BodyTooLarge              413
-    ├── UnsupportedMediaType      415
-    ├── InvalidRequest            422
-    ├── InternalError             500
+    ├── RequestProblem            what HTTP itself can do wrong: app/web/errors.py
+    │   ├── MalformedRequest      400
+    │   ├── HostNotAllowed        400
+    │   ├── RouteNotFound         404
+    │   ├── MethodNotAllowed      405
+    │   ├── BodyTooLarge          413
+    │   ├── UnsupportedMediaType  415
+    │   ├── InvalidRequest        422
+    │   ├── InternalError         500
+    │   └── HTTPProblem           the status of an HTTPException
     ├── RepositoryNotFound        404
     ├── AlreadyTracked            409
     ├── NameHeld                  409
@@ -26,11 +28,19 @@ TrackerError
         ├── GitHubUnavailable     502
         ├── GitHubRateLimited     503
         └── GitHubTimeout         504
+
+A new problem is a class, a line of this tree and a row of docs/api.md. An operation that can end
+with it names the class in app/api.py; the OpenAPI document takes the rest from the class.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 from uuid import UUID
+
+# What the examples in the OpenAPI document are about.
+EXAMPLE_ID = UUID("5f0c8a4e-7d3b-4c55-9a51-0f5d3f0e6b7a")
+EXAMPLE_NAME = "fastapi/fastapi"
+EXAMPLE_ETAG = '"0d1c7f5a2b9e4c68a3f0b1d2c3e4f5a6"'
 
 
 class TrackerError(Exception):
@@ -50,129 +60,37 @@ class EmbeddedPostgresError(StartError):
 
 
 class Problem(TrackerError):
-    """A request that fails for a known reason; `members` extend the problem details.
+    """A request that fails for a known reason.
 
-    `usually` is the sentence for the person who reads it, where the case at hand has no better.
+    `detail` is a sentence for the person who reads the answer; `path` is the path of this service
+    that `detail` and a `Location` header name, if they do; `members` extend the problem details.
     """
 
-    status: ClassVar[int]
-    slug: ClassVar[str]
-    title: ClassVar[str]
-    usually: ClassVar[str] = ""
+    status: int
+    slug: str
+    title: str
+    default_detail: ClassVar[str] = ""
+    # What the documentation's example of this problem is made of.
+    example_arguments: ClassVar[tuple[Any, ...]] = ()
 
     def __init__(
         self,
-        detail: str | None = None,
+        detail: str = "",
         *,
+        path: str = "",
         members: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.detail = detail or self.usually
+        self.detail = detail or self.default_detail
         super().__init__(self.detail)
+        self.path = path
         self.members = members or {}
         self.headers = headers or {}
 
-
-class MalformedRequest(Problem):
-    """What was sent is not HTTP; answered before there is a request."""
-
-    status = 400
-    slug = "malformed-request"
-    title = "Malformed request"
-    usually = "What was sent is not HTTP/1.1, or too much of it."
-
-
-class HostNotAllowed(Problem):
-    """The `Host` header names a host that this service does not answer for."""
-
-    status = 400
-    slug = "host-not-allowed"
-    title = "Host not allowed"
-    usually = (
-        "This service does not answer for the host in the request's Host header. "
-        "Its operator can add the host to ALLOWED_HOSTS."
-    )
-
-
-class RouteNotFound(Problem):
-    """Nothing is served under this path."""
-
-    status = 404
-    slug = "route-not-found"
-    title = "No such path"
-    usually = "Nothing is served under this path. The API is described at /docs."
-
-
-class MethodNotAllowed(Problem):
-    """The path exists, but not for this method."""
-
-    status = 405
-    slug = "method-not-allowed"
-    title = "Method not allowed"
-
-    def __init__(self, allowed: Sequence[str]) -> None:
-        names = ", ".join(allowed)
-        super().__init__(f"This path answers to {names} only.", headers={"Allow": names})
-
-
-class BodyTooLarge(Problem):
-    """The request's body is larger than any that makes sense."""
-
-    status = 413
-    slug = "body-too-large"
-    title = "Body too large"
-
-    def __init__(self, limit: int) -> None:
-        # The rest of the body is not read, so the connection cannot be used again.
-        super().__init__(
-            f"The body is larger than {limit:,} bytes.", headers={"Connection": "close"}
-        )
-
-
-class UnsupportedMediaType(Problem):
-    """The request's body is not declared to be JSON."""
-
-    status = 415
-    slug = "unsupported-media-type"
-    title = "Body is not JSON"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Send the body as JSON, with the header Content-Type: application/json.",
-            headers={"Accept": "application/json"},
-        )
-
-
-class InvalidRequest(Problem):
-    """The request does not have the form that the API describes; `errors` says where."""
-
-    status = 422
-    slug = "invalid-request"
-    title = "Invalid request"
-
-    # A body of 64 KiB has room for thousands of errors; nobody reads so many.
-    most_errors = 20
-
-    def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
-        errors = errors[: self.most_errors]
-        where = "; ".join(
-            f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}" for error in errors
-        )
-        super().__init__(where[:1000], members={"errors": errors})
-
-
-class InternalError(Problem):
-    """Something that this service did not foresee; its log has the rest."""
-
-    status = 500
-    slug = "internal-error"
-    title = "Internal error"
-
-    def __init__(self, request_id: str) -> None:
-        super().__init__(
-            "Something went wrong that should not have. The service's log says more under "
-            f"request id {request_id}."
-        )
+    @classmethod
+    def example(cls) -> Self:
+        """Return a problem of this kind for the documentation."""
+        return cls(*cls.example_arguments)
 
 
 class RepositoryNotFound(Problem):
@@ -181,6 +99,7 @@ class RepositoryNotFound(Problem):
     status = 404
     slug = "repository-not-found"
     title = "No such record"
+    example_arguments = (EXAMPLE_ID,)
 
     def __init__(self, repository_id: UUID) -> None:
         super().__init__(f"There is no record with the id {repository_id}.")
@@ -192,22 +111,25 @@ class AlreadyTracked(Problem):
     status = 409
     slug = "already-tracked"
     title = "Repository already tracked"
+    example_arguments = (EXAMPLE_ID, EXAMPLE_NAME)
 
     def __init__(self, repository_id: UUID, full_name: str) -> None:
-        location = f"/repos/{repository_id}"
+        path = f"/repos/{repository_id}"
         super().__init__(
-            f"{full_name} is tracked already: see {location}.",
+            f"{full_name} is tracked already: see {path}.",
+            path=path,
             members={"repository_id": str(repository_id)},
-            headers={"Location": location},
+            headers={"Location": path},
         )
 
 
 class NameHeld(Problem):
-    """The repository's name is still held by `repository_id`, whose repository is gone."""
+    """Another record, `repository_id`, has this name, and its own repository is gone."""
 
     status = 409
     slug = "name-held"
     title = "Name held by another record"
+    example_arguments = (EXAMPLE_ID, EXAMPLE_NAME)
 
     def __init__(self, repository_id: UUID, full_name: str) -> None:
         super().__init__(
@@ -223,28 +145,17 @@ class PreconditionFailed(Problem):
     status = 412
     slug = "precondition-failed"
     title = "Precondition failed"
+    example_arguments = (EXAMPLE_ETAG,)
 
     def __init__(self, etag: str) -> None:
         super().__init__(
-            "The record is not in the state that the request's conditions ask for, and was left "
-            "as it is. Read it again for its current ETag.",
+            "The record is not in the state that the request's conditions ask for, and was not "
+            "changed. Read it again for its current ETag.",
             headers={"ETag": etag},
         )
 
 
-class _TryLater(Problem):
-    """A failure that passes: `retry_after` says in how many seconds."""
-
-    def __init__(self, detail: str, retry_after: int) -> None:
-        super().__init__(
-            detail,
-            members={"retry_after": retry_after},
-            headers={"Retry-After": str(retry_after)},
-        )
-        self.retry_after = retry_after
-
-
-class DatabaseUnavailable(_TryLater):
+class DatabaseUnavailable(Problem):
     """PostgreSQL did not answer, or not in time."""
 
     status = 503
@@ -253,7 +164,7 @@ class DatabaseUnavailable(_TryLater):
 
     def __init__(self) -> None:
         super().__init__(
-            "The database does not answer at the moment. Try again in a second.", retry_after=1
+            "The database does not answer at the moment. Try again in a second.", **_wait(1)
         )
 
 
@@ -267,7 +178,9 @@ class NotOnGitHub(GitHubError):
     status = 404
     slug = "not-on-github"
     title = "Not on GitHub"
-    usually = "GitHub has no public repository of this name. Check the spelling of both parts."
+    default_detail = (
+        "GitHub has no public repository of this name. Check the spelling of both parts."
+    )
 
 
 class GoneFromGitHub(GitHubError):
@@ -276,6 +189,7 @@ class GoneFromGitHub(GitHubError):
     status = 409
     slug = "gone-from-github"
     title = "Gone from GitHub"
+    example_arguments = (EXAMPLE_NAME,)
 
     def __init__(self, full_name: str) -> None:
         super().__init__(
@@ -285,12 +199,12 @@ class GoneFromGitHub(GitHubError):
 
 
 class GitHubBadAnswer(GitHubError):
-    """GitHub answered with something that this service does not understand."""
+    """GitHub's answer cannot be understood."""
 
     status = 502
     slug = "github-bad-answer"
     title = "GitHub answered badly"
-    usually = "GitHub's answer is not the description of a repository. Try again later."
+    default_detail = "GitHub's answer is not the description of a repository. Try again later."
 
 
 class GitHubRefused(GitHubError):
@@ -299,37 +213,43 @@ class GitHubRefused(GitHubError):
     status = 502
     slug = "github-refused"
     title = "GitHub refused the request"
-    usually = (
+    default_detail = (
         "GitHub refused this service's credentials. "
         "Its operator has to renew GITHUB_TOKEN, or remove it."
     )
 
 
 class GitHubUnavailable(GitHubError):
-    """GitHub cannot be reached, or says that it is ill."""
+    """GitHub cannot be reached, or reports an error of its own."""
 
     status = 502
     slug = "github-unavailable"
     title = "GitHub unavailable"
-    usually = "GitHub cannot be reached. Try again later."
+    default_detail = "GitHub cannot be reached. Try again later."
 
 
-class GitHubRateLimited(_TryLater, GitHubError):
-    """GitHub's rate limit is spent; `retry_after` says when it allows more requests."""
+class GitHubRateLimited(GitHubError):
+    """GitHub's rate limit is exhausted; `retry_after` says when it allows more requests."""
 
     status = 503
     slug = "github-rate-limited"
-    title = "GitHub's rate limit is spent"
+    title = "GitHub's rate limit is exhausted"
 
     def __init__(self, retry_after: int, *, authorized: bool) -> None:
         advice = (
             "" if authorized else " Set GITHUB_TOKEN to raise the limit from 60 to 5,000 an hour."
         )
         super().__init__(
-            f"GitHub allows this service no more requests for now. "
+            "GitHub allows this service no more requests for now. "
             f"Try again in {retry_after} s.{advice}",
-            retry_after=retry_after,
+            **_wait(retry_after),
         )
+        self.retry_after = retry_after
+
+    @classmethod
+    def example(cls) -> Self:
+        """Return a problem of this kind for the documentation."""
+        return cls(1260, authorized=False)
 
 
 class GitHubTimeout(GitHubError):
@@ -338,4 +258,12 @@ class GitHubTimeout(GitHubError):
     status = 504
     slug = "github-timeout"
     title = "GitHub did not answer in time"
-    usually = "GitHub did not answer within 5 seconds. Try again later."
+    default_detail = "GitHub did not answer within 5 seconds. Try again later."
+
+
+def _wait(seconds: int) -> dict[str, Any]:
+    """Return the member and the header that say when the same request may succeed."""
+    return {
+        "members": {"retry_after": seconds},
+        "headers": {"Retry-After": str(seconds)},
+    }

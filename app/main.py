@@ -15,8 +15,9 @@ from app.services.tracker import Tracker
 from app.serving.process import end_with_parent, freeze_imports_for_gc
 from app.settings import Settings
 from app.web import openapi
-from app.web.middleware import Edge
-from app.web.problems import answer_problem
+from app.web.documentation import add_documentation
+from app.web.middleware import RequestGuard
+from app.web.problems import answer_http_exception, answer_problem
 
 
 class State(TypedDict):
@@ -26,7 +27,7 @@ class State(TypedDict):
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Build the application; raises SettingsError. Nothing is opened before its lifespan starts."""
+    """Build the application; its lifespan opens what it needs. Raises SettingsError."""
     settings = settings or Settings.load()
 
     @asynccontextmanager
@@ -47,15 +48,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ),
         openapi_tags=[{"name": "repositories", "description": "The records of repositories."}],
         license_info={"name": "MIT", "identifier": "MIT"},
+        # include_router() would wrap each route in another, which every request would pass first.
         routes=list(api.router.routes),
         lifespan=lifespan,
         redirect_slashes=False,
-        swagger_ui_oauth2_redirect_url=None,
+        docs_url=None,
+        redoc_url=None,
         telemetry={"tracing": False, "metrics": False},
     )
-    app.add_middleware(Edge, allowed_hosts=settings.allowed_hosts)
+    add_documentation(app)
+    app.add_middleware(RequestGuard, allowed_hosts=settings.allowed_hosts)
     app.add_exception_handler(Problem, answer_problem)
-    app.add_exception_handler(HTTPException, answer_problem)
+    app.add_exception_handler(HTTPException, answer_http_exception)
+    # FastAPI documents this way of changing the document.
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     return app
 

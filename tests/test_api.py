@@ -550,7 +550,7 @@ async def test_an_id_that_is_no_uuid_is_422(
     response = await client.request(method, f"/repos/{record_id}")
     assert problem(response) == (422, "invalid-request")
     (error,) = response.json()["errors"]
-    assert error["loc"] == ["path", "repository_id"]
+    assert error["loc"] == ["path", "repo_id"]
 
 
 # PUT

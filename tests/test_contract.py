@@ -10,7 +10,7 @@ from lab.service import Service
 from tests.support.contract import OPERATIONS, accepted, assert_the_contract_held, schemathesis
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_fuzzing_finds_nothing_that_the_document_does_not_say(
     service: Service, generous_github: GitHubProcess, tmp_path: Path
 ) -> None:

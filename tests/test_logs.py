@@ -20,7 +20,7 @@ from lab.service import Service, ran, running
 
 TOKEN = "ghp_n0body-Must-See-This"  # noqa: S105
 NOWHERE = "/repos/00000000-0000-0000-0000-000000000000"
-RECORD = "/repos/{repository_id}"
+RECORD = "/repos/{repo_id}"
 REFERENCE = {"owner": "fastapi", "repo_name": "fastapi"}
 
 # The requests that are driven, by their ids: method, route and status of the line that each leaves.

@@ -12,9 +12,9 @@ import orjson
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.errors import MalformedRequest
 from app.logs import new_request_id
 from app.serving.lingering import LingeringTransport
+from app.web.errors import MalformedRequest
 from app.web.problems import details
 
 # Bytes of a request, except those of a body that the application has yet to answer: it has its own

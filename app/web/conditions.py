@@ -1,7 +1,9 @@
-"""Conditional requests, as RFC 9110 section 13 has them."""
+"""Conditional requests, as RFC 9110 section 13 defines them."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 from app.errors import PreconditionFailed
 
@@ -17,6 +19,16 @@ class Conditions:
     if_match: str | None = None
     if_none_match: str | None = None
 
+    @classmethod
+    def of(cls, headers: Iterable[tuple[bytes, bytes]]) -> Self:
+        """Return the conditions among the headers of a request; several lines are one list."""
+        found: dict[bytes, str] = {}
+        for name, value in headers:
+            if name in {b"if-match", b"if-none-match"}:
+                text = value.decode("latin-1")
+                found[name] = f"{found[name]}, {text}" if name in found else text
+        return cls(found.get(b"if-match"), found.get(b"if-none-match"))
+
     def check(self, etag: str) -> None:
         """Raise PreconditionFailed if a record in this state must not be changed."""
         if self.if_match is not None and not _matches(self.if_match, etag, weakly=False):
@@ -25,16 +37,16 @@ class Conditions:
             raise PreconditionFailed(etag)
 
     def is_current(self, etag: str) -> bool:
-        """Tell whether the client already has the record in this state."""
+        """Return whether the client already has the record in this state."""
         if self.if_none_match is None:
             return False
         return self.if_none_match == etag or _matches(self.if_none_match, etag, weakly=True)
 
 
 def _matches(condition: str, etag: str, *, weakly: bool) -> bool:
-    """Compare with `*` or a list of ETags; the ETag of a record is always a strong one.
+    """Return whether `*` or a list of ETags names this one, which is strong.
 
-    What is neither matches nothing.
+    A condition that is neither names nothing.
     """
     if condition.strip() == "*":
         return True

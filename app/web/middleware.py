@@ -8,8 +8,9 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import HostNotAllowed, InternalError, StartError
+from app.errors import StartError
 from app.logs import new_request_id, request_id
+from app.web.errors import HostNotAllowed, InternalError
 from app.web.problems import problem_response, request_path
 
 log = structlog.get_logger(__name__)
@@ -21,20 +22,12 @@ _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
-def _hosts_and_id(headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], str]:
-    """Return every `Host`, and the request's id if it is sane, else a new one."""
-    hosts: list[bytes] = []
-    this_id = None
-    for name, value in headers:
-        if name == b"host":
-            hosts.append(value)
-        elif name == b"x-request-id" and _SANE_REQUEST_ID.fullmatch(value):
-            this_id = value.decode()
-    return hosts, this_id or new_request_id()
+class RequestGuard:
+    """Plain ASGI middleware around the whole application; one for all duties, to cost little.
 
-
-class Edge:
-    """Plain ASGI middleware around the whole application; one pass, because all requests pay it."""
+    It refuses a Host that is not allowed, gives each request its id, answers an error that nobody
+    foresaw, and logs each request.
+    """
 
     def __init__(self, app: ASGIApp, allowed_hosts: tuple[str, ...]) -> None:
         self._app = app
@@ -45,63 +38,45 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it here."""
-        if scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
-            return
-        if scope["type"] != "http":
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
             await self._app(scope, receive, send)
-            return
-        started = perf_counter()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         hosts, this_id = _hosts_and_id(scope["headers"])
         request_id.set(this_id)
-        status = 0
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"].append((b"x-request-id", this_id.encode()))
-            await send(message)
-
+        exchange = _Exchange(scope, send, this_id)
         try:
             if self._allows(hosts):
-                await self._app(scope, receive, send_with_id)
+                await self._app(scope, receive, exchange.send)
             else:
-                response = problem_response(HostNotAllowed(), request_path(scope))
-                await response(scope, receive, send_with_id)
+                await problem_response(HostNotAllowed(), scope)(scope, receive, exchange.send)
         except ClientDisconnect:
-            status = CLIENT_WENT_AWAY
+            exchange.status = CLIENT_WENT_AWAY
         except Exception:
             log.exception("unforeseen error")
-            if status:
-                # Part of an answer has gone out; only closing the connection can say so.
+            if exchange.status:
+                # Part of an answer has been sent; only closing the connection can say so.
                 raise
-            response = problem_response(InternalError(this_id), request_path(scope))
-            await response(scope, receive, send_with_id)
+            await problem_response(InternalError(this_id), scope)(scope, receive, exchange.send)
         finally:
-            route = scope.get("route")
-            log.info(
-                "request",
-                method=scope["method"],
-                route=getattr(route, "path", None),
-                path=request_path(scope),
-                status=status,
-                ms=round((perf_counter() - started) * 1000, 2),
-                request_id=this_id,
-            )
+            exchange.log()
 
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Start and stop the application; a StartError is told as its sentence, untraced."""
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Start and stop the application; a StartError is logged as one line, untraced."""
         failures: list[Message] = []
 
-        async def hold_failure(message: Message) -> None:
+        async def keep_failures(message: Message) -> None:
             if message["type"] == "lifespan.startup.failed":
                 failures.append(message)
             else:
                 await send(message)
 
         try:
-            await self._app(scope, receive, hold_failure)
+            await self._app(scope, receive, keep_failures)
         except StartError as error:
             failures[:] = [{"type": "lifespan.startup.failed", "message": str(error)}]
             raise
@@ -116,3 +91,47 @@ class Edge:
         return host in self._allowed_hosts or (
             bool(self._allowed_suffixes) and host.endswith(self._allowed_suffixes)
         )
+
+
+class _Exchange:
+    """One request and what is known of its answer; `status` is 0 until the answer begins."""
+
+    __slots__ = ("_id", "_scope", "_send", "_started_at", "status")
+
+    def __init__(self, scope: Scope, send: Send, this_id: str) -> None:
+        self._started_at = perf_counter()
+        self._scope = scope
+        self._send = send
+        self._id = this_id
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        """Send a message of the answer, its headers with the request's id."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"].append((b"x-request-id", self._id.encode()))
+        await self._send(message)
+
+    def log(self) -> None:
+        """Write the line of the log that each request has."""
+        log.info(
+            "request",
+            method=self._scope["method"],
+            route=getattr(self._scope.get("route"), "path", None),
+            path=request_path(self._scope),
+            status=self.status,
+            ms=round((perf_counter() - self._started_at) * 1000, 2),
+            request_id=self._id,
+        )
+
+
+def _hosts_and_id(headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], str]:
+    """Return every `Host`, and the request's id if it is sane, else a new one."""
+    hosts: list[bytes] = []
+    this_id = None
+    for name, value in headers:
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"x-request-id" and _SANE_REQUEST_ID.fullmatch(value):
+            this_id = value.decode()
+    return hosts, this_id or new_request_id()

@@ -1,47 +1,26 @@
 """The OpenAPI document: what each operation can answer, problems and headers included."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 from uuid import UUID
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, Field
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict  # Pydantic takes no other before Python 3.12.
 
 from app import errors
-from app.errors import Problem
+from app.errors import EXAMPLE_ID, Problem
+from app.web.errors import HostNotAllowed, InternalError, InvalidRequest
 from app.web.problems import MEDIA_TYPE, details
 
-_ID = UUID("5f0c8a4e-7d3b-4c55-9a51-0f5d3f0e6b7a")
-_ETAG = '"0d1c7f5a2b9e4c68a3f0b1d2c3e4f5a6"'
-
-# One problem of each kind, from which the examples are made as the answers are.
-SAMPLES: tuple[Problem, ...] = (
-    errors.HostNotAllowed(),
-    errors.RepositoryNotFound(_ID),
-    errors.NotOnGitHub(),
-    errors.AlreadyTracked(_ID, "fastapi/fastapi"),
-    errors.NameHeld(_ID, "fastapi/fastapi"),
-    errors.GoneFromGitHub("fastapi/fastapi"),
-    errors.PreconditionFailed(_ETAG),
-    errors.BodyTooLarge(64 * 1024),
-    errors.UnsupportedMediaType(),
-    errors.InvalidRequest([{"loc": ["body", "owner"], "msg": "Field required", "type": "missing"}]),
-    errors.InternalError("3c1f7a0e9b2d4c56a8e1f0b3d2c4a596"),
-    errors.GitHubBadAnswer(),
-    errors.GitHubRefused(),
-    errors.GitHubUnavailable(),
-    errors.DatabaseUnavailable(),
-    errors.GitHubRateLimited(1260, authorized=False),
-    errors.GitHubTimeout(),
-)
-
-# What any operation answers when the service itself is at fault, or not the one that was meant.
-EVERYWHERE = (
-    errors.HostNotAllowed,
-    errors.InvalidRequest,
-    errors.InternalError,
+# What every operation can end with: bad Host, invalid input, unforeseen error, no database.
+EVERYWHERE: tuple[type[Problem], ...] = (
+    HostNotAllowed,
+    InvalidRequest,
+    InternalError,
     errors.DatabaseUnavailable,
 )
+# What an operation that asks GitHub can end with besides.
 FROM_GITHUB = (
     errors.GitHubBadAnswer,
     errors.GitHubRefused,
@@ -49,97 +28,98 @@ FROM_GITHUB = (
     errors.GitHubRateLimited,
     errors.GitHubTimeout,
 )
+SCHEMAS = "#/components/schemas/"
 
 
-class InvalidPart(BaseModel):
-    """A part of the request that is not as it should be."""
+class InvalidPart(TypedDict):
+    """A part of the request that is not valid."""
 
-    loc: Annotated[list[str | int], Field(description="Where it is, from the outside in.")]
+    loc: Annotated[
+        list[str | int], Field(description="Path to the invalid value, outermost part first.")
+    ]
     msg: Annotated[str, Field(description="What is wrong with it.")]
     type: Annotated[str, Field(description="A name for this kind of error.")]
 
 
-class ProblemDetails(BaseModel):
-    """Why a request failed, as RFC 9457 has it."""
+class ProblemDetails(TypedDict):
+    """Why a request failed (RFC 9457)."""
 
-    type: Annotated[str, Field(description="Names the kind of problem: `/problems/…`.")]
+    type: Annotated[str, Field(description="The kind of problem: `/problems/…`.")]
     title: Annotated[str, Field(description="The kind of problem in words.")]
-    status: Annotated[int, Field(description="The HTTP status, once more.", ge=400, le=599)]
+    status: Annotated[int, Field(description="The HTTP status of the answer.", ge=400, le=599)]
     detail: Annotated[str, Field(description="What happened, and what can be done.")]
     instance: Annotated[str, Field(description="The path of the request.")]
-    errors: Annotated[list[InvalidPart], Field(description="On a 422: each error.")] = []
-    repository_id: Annotated[
-        UUID, Field(description="On a 409: the record that stands in the way.")
-    ] = _ID
-    retry_after: Annotated[
-        int, Field(description="On a 503: seconds to wait, as in `Retry-After`.", ge=1)
-    ] = 1
+    errors: NotRequired[Annotated[list[InvalidPart], Field(description="On a 422: each error.")]]
+    repository_id: NotRequired[
+        Annotated[UUID, Field(description="On a 409: the record that is in the way.")]
+    ]
+    retry_after: NotRequired[
+        Annotated[int, Field(description="On a 503: seconds to wait, as in `Retry-After`.", ge=1)]
+    ]
 
 
-def header(description: str, **schema: Any) -> dict[str, Any]:
-    """Return the description of a response header."""
+def _header(description: str, **schema: Any) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string", **schema}}
 
 
-ETAG = header("The version of the record, for `If-Match` and `If-None-Match`.")
-LOCATION = header("The path of the record.")
-CACHE_CONTROL = header("`no-cache`: ask again with `If-None-Match` before reuse.")
-REQUEST_ID = header("The request's `X-Request-ID`, or one made for it.")
-
-PROBLEM_HEADERS: dict[type[Problem], dict[str, Any]] = {
-    errors.AlreadyTracked: {"Location": LOCATION},
-    errors.PreconditionFailed: {"ETag": ETAG},
-    errors.DatabaseUnavailable: {"Retry-After": header("Seconds to wait.", type="integer")},
-    errors.GitHubRateLimited: {"Retry-After": header("Seconds to wait.", type="integer")},
+# The headers of answers, each with its one description.
+HEADERS = {
+    "Accept": _header("The media type that the operation takes."),
+    "Cache-Control": _header("`no-cache`: ask again with `If-None-Match` before reuse."),
+    "ETag": _header("The version of the record, for `If-Match` and `If-None-Match`."),
+    "Location": _header("The path of the record."),
+    "Retry-After": _header("Seconds to wait.", type="integer"),
+    "X-Request-ID": _header("The request's `X-Request-ID`, or one made for it."),
 }
 
-IF_MATCH = {
-    "name": "If-Match",
-    "in": "header",
-    "required": False,
-    "description": "Only if the record is in one of these versions (ETags, or `*`).",
-    "schema": {"type": "string"},
-}
-IF_NONE_MATCH = {
-    "name": "If-None-Match",
-    "in": "header",
-    "required": False,
-    "description": "Only if the record is in none of these versions (ETags, or `*`).",
-    "schema": {"type": "string"},
-}
+
+def _condition(name: str, which: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": f"Only if the record is in {which} of these versions (ETags, or `*`).",
+        "schema": {"type": "string"},
+    }
+
+
+IF_MATCH = _condition("If-Match", "one")
+IF_NONE_MATCH = _condition("If-None-Match", "none")
+
+
+def headers(*names: str) -> dict[str, Any]:
+    """Return the descriptions of these headers of a response."""
+    return {name: HEADERS[name] for name in names}
 
 
 def problems(path: str, *kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of an operation under `path` that can fail in these ways."""
+    instance = path.format(repo_id=EXAMPLE_ID)
     responses: dict[int | str, dict[str, Any]] = {}
-    for sample in SAMPLES:
-        if type(sample) not in {*kinds, *EVERYWHERE}:
-            continue
+    for kind in (*EVERYWHERE, *kinds):
+        example: Problem = kind.example()
         response = responses.setdefault(
-            sample.status,
+            example.status,
             {
-                "description": sample.title,
+                "description": example.title,
                 "headers": {},
                 "content": {
-                    MEDIA_TYPE: {
-                        "schema": {"$ref": "#/components/schemas/ProblemDetails"},
-                        "examples": {},
-                    }
+                    MEDIA_TYPE: {"schema": {"$ref": f"{SCHEMAS}ProblemDetails"}, "examples": {}}
                 },
             },
         )
-        if sample.title not in response["description"]:
-            response["description"] += f", or: {sample.title}"
-        response["headers"] |= PROBLEM_HEADERS.get(type(sample), {})
-        response["content"][MEDIA_TYPE]["examples"][sample.slug] = {
-            "summary": sample.title,
-            "value": details(sample, path.replace("{repository_id}", str(_ID))),
+        if example.title not in response["description"]:
+            response["description"] += f", or: {example.title}"
+        response["headers"] |= headers(*(name for name in example.headers if name in HEADERS))
+        response["content"][MEDIA_TYPE]["examples"][example.slug] = {
+            "summary": example.title,
+            "value": details(example, instance),
         }
     return dict(sorted(responses.items(), key=lambda item: str(item[0])))
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """Return the document; made once, as FastAPI does it."""
+    """Return the document; it is made once, as FastAPI does."""
     if app.openapi_schema is None:
         app.openapi_schema = _document(app)
     return app.openapi_schema
@@ -155,14 +135,10 @@ def _document(app: FastAPI) -> dict[str, Any]:
         tags=app.openapi_tags,
         routes=app.routes,
     )
-    schemas = document["components"]["schemas"]
-    schema = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas |= schema.pop("$defs")
-    for optional in ("errors", "repository_id", "retry_after"):
-        schema["properties"][optional].pop("default")
-    schemas["ProblemDetails"] = schema
+    schema = TypeAdapter(ProblemDetails).json_schema(ref_template=f"{SCHEMAS}{{model}}")
+    document["components"]["schemas"] |= {**schema.pop("$defs"), "ProblemDetails": schema}
     for path in document["paths"].values():
         for operation in path.values():
             for response in operation["responses"].values():
-                response.setdefault("headers", {})["X-Request-ID"] = REQUEST_ID
+                response.setdefault("headers", {}).update(headers("X-Request-ID"))
     return document

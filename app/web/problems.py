@@ -1,17 +1,22 @@
 """Problem details (RFC 9457): every error of the API is answered from here."""
 
 from collections.abc import Sequence
+from http.client import responses
 from typing import Any
 
 import orjson
+import structlog
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Scope
 
-from app.errors import InternalError, InvalidRequest, MethodNotAllowed, Problem, RouteNotFound
-from app.logs import request_id
+from app.errors import Problem
+from app.web.errors import HTTPProblem, InvalidRequest, MethodNotAllowed, RouteNotFound
 
 MEDIA_TYPE = "application/problem+json"
+
+log = structlog.get_logger(__name__)
 
 
 def details(problem: Problem, instance: str) -> dict[str, Any]:
@@ -26,22 +31,34 @@ def details(problem: Problem, instance: str) -> dict[str, Any]:
     }
 
 
-def problem_response(problem: Problem, instance: str) -> Response:
+def problem_response(problem: Problem, scope: Scope) -> Response:
     """Return the answer to a request that failed; no cache may keep it."""
     return Response(
-        orjson.dumps(details(problem, instance)),
+        orjson.dumps(details(problem, request_path(scope))),
         status_code=problem.status,
         media_type=MEDIA_TYPE,
         headers={"Cache-Control": "no-store", **problem.headers},
     )
 
 
-async def answer_problem(request: Request, error: Exception) -> Response:
-    """Answer for FastAPI's exception handling, whatever the error."""
-    return problem_response(_problem(request, error), request_path(request.scope))
+async def answer_problem(request: Request, problem: Any) -> Response:
+    """Answer a request that failed with a Problem, for FastAPI's exception handling."""
+    return problem_response(problem, request.scope)
 
 
-def request_path(scope: Any) -> str:
+async def answer_http_exception(request: Request, error: Any) -> Response:
+    """Answer an HTTPException with its status and headers, for FastAPI's exception handling.
+
+    Its detail is passed on below 500 only: above, it may tell about the inside of the service.
+    """
+    if error.status_code < 400:
+        return Response(status_code=error.status_code, headers=error.headers)
+    if error.status_code >= 500:
+        log.error("request failed", status=error.status_code, exc_info=error)
+    return problem_response(_problem(request, error), request.scope)
+
+
+def request_path(scope: Scope) -> str:
     """Return the request's path as it was sent: ASCII, percent-encoded, without the query."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     return raw.decode("ascii", "backslashreplace")
@@ -50,7 +67,7 @@ def request_path(scope: Any) -> str:
 def invalid_request(errors: Sequence[Any], *, within: str) -> InvalidRequest:
     """Return the problem for Pydantic's errors in one part of the request: path or body.
 
-    What the client sent is not repeated, but for the names of members, and those not at length.
+    Nothing that the client sent is repeated, except the names of members, shortened.
     """
     return InvalidRequest(
         [
@@ -68,14 +85,17 @@ def _shortened(part: str | int) -> str | int:
     return part[:100] if isinstance(part, str) else part
 
 
-def _problem(request: Request, error: Exception) -> Problem:
-    if isinstance(error, Problem):
-        return error
-    if isinstance(error, HTTPException) and error.status_code == 404:
-        return RouteNotFound()
-    if isinstance(error, HTTPException) and error.status_code == 405:
-        return MethodNotAllowed(_allowed_methods(request))
-    return InternalError(request_id.get() or "-")
+def _problem(request: Request, error: HTTPException) -> Problem:
+    detail: Any = error.detail  # FastAPI's may be any value.
+    if detail == responses.get(error.status_code):
+        # Without words of its own it is from the router, or says nothing.
+        if error.status_code == 404:
+            return RouteNotFound()
+        if error.status_code == 405:
+            return MethodNotAllowed(_allowed_methods(request))
+        detail = ""
+    is_safe = isinstance(detail, str) and error.status_code < 500
+    return HTTPProblem(error.status_code, detail if is_safe else "", error.headers)
 
 
 def _allowed_methods(request: Request) -> list[str]:

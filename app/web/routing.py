@@ -1,4 +1,4 @@
-"""The route class: from a request to an endpoint's arguments, on the shortest way."""
+"""The route class: from a request to an endpoint's arguments, by the shortest way."""
 
 import inspect
 from collections.abc import Callable, Coroutine
@@ -9,31 +9,42 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from app.errors import BodyTooLarge, UnsupportedMediaType
+from app.web.errors import BodyTooLarge, UnsupportedMediaType
 from app.web.problems import invalid_request
 
 LARGEST_BODY = 64 * 1024
 
 
 class LeanRoute(APIRoute):
-    """Calls an endpoint with its path parameters, its body's model and the request.
+    """Calls an endpoint with its path parameters, the model of its body, and the request.
 
-    FastAPI describes the route in the OpenAPI document from the same signature, but its own way
-    from the request to the call solves dependencies that this API does not have, and costs more
-    than the database does. The endpoint returns a finished Response.
+    A trick for speed: FastAPI describes the route in the OpenAPI document from the endpoint's
+    signature, but its own way from the request to the call solves dependencies that this API does
+    not have, and costs more than the database does. What FastAPI would pass and this class does
+    not is refused when the route is made; otherwise it would be documented and then ignored.
+
+    An endpoint returns a finished Response.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.dependencies or self.max_body_size is not None:
+            raise TypeError(f"{self.name}: LeanRoute ignores dependencies and max_body_size")
         self._respond = self.get_route_handler()
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what FastAPI calls for each request."""
+        """Return what answers each request; raise TypeError for a parameter that it cannot pass."""
         endpoint = self.endpoint
         hints = get_type_hints(endpoint)
-        names = inspect.signature(endpoint).parameters
+        names = list(inspect.signature(endpoint).parameters)
         path = [(name, TypeAdapter(hints[name])) for name in names if name in self.param_convertors]
         bodies = [(name, hints[name]) for name in names if _is_model(hints[name])]
+        passed = [name for name, _ in [*path, *bodies[:1]]] + ["request"]
+        if sorted(names) != sorted(passed):
+            raise TypeError(
+                f"{self.name}: LeanRoute passes path parameters, one model and the request, "
+                f"so {', '.join(sorted(set(names) ^ set(passed)))} cannot be"
+            )
 
         async def handle(request: Request) -> Response:
             values: dict[str, Any] = {}
@@ -50,7 +61,7 @@ class LeanRoute(APIRoute):
         return handle
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; one for another method is refused by FastAPI's own."""
+        """Answer a request; FastAPI refuses one for another method."""
         if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)
             return
@@ -74,7 +85,7 @@ async def _read_model(request: Request, model: type[BaseModel]) -> BaseModel:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > LARGEST_BODY:
         raise BodyTooLarge(LARGEST_BODY)
-    # A form of a web page elsewhere can be posted here without asking, but not as JSON.
+    # A web page of another site can make a browser post a form here, but not JSON.
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType

@@ -10,9 +10,9 @@ from lab.service import Service
 
 OPERATIONS = {
     "POST /repos",
-    "GET /repos/{repository_id}",
-    "PUT /repos/{repository_id}",
-    "DELETE /repos/{repository_id}",
+    "GET /repos/{repo_id}",
+    "PUT /repos/{repo_id}",
+    "DELETE /repos/{repo_id}",
 }
 PHASES = {"examples", "coverage", "fuzzing", "stateful"}
 # What a request may be answered that the document allows: less than Schemathesis would take (any

@@ -1,4 +1,4 @@
-"""If-Match and If-None-Match, as RFC 9110 section 13.1 has them."""
+"""If-Match and If-None-Match, as RFC 9110 section 13.1 defines them."""
 
 import pytest
 
@@ -38,7 +38,7 @@ NAMES_IT_NOT = [
 
 
 def fails(conditions: Conditions) -> bool:
-    """Tell whether a change of the record is refused."""
+    """Return whether a change of the record is refused."""
     try:
         conditions.check(ETAG)
     except PreconditionFailed:
@@ -120,3 +120,17 @@ def test_a_condition_of_64_kib_is_compared_in_no_time() -> None:
     """No pattern may take a time that grows with the square of what is sent."""
     for sent in ('W/"' * 20_000, '"' * 65_536, ("x" * 65_000) + '"', 'W/"a' * 16_000):
         fails(Conditions(sent, sent))
+
+
+def test_the_conditions_of_a_request_are_in_its_headers() -> None:
+    headers = [(b"if-match", b'"one"'), (b"host", b"localhost"), (b"if-none-match", b"*")]
+    assert Conditions.of(headers) == Conditions('"one"', "*")
+
+
+def test_several_lines_of_a_condition_are_one_list() -> None:
+    headers = [(b"if-match", b'"other"'), (b"if-match", b'"one"')]
+    assert not fails(Conditions.of(headers))
+
+
+def test_a_request_without_conditions_has_none() -> None:
+    assert Conditions.of([(b"host", b"localhost")]) == Conditions()

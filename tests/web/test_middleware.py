@@ -8,7 +8,7 @@ import httpx2 as httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
-from app.web.middleware import Edge
+from app.web.middleware import RequestGuard
 from lab.service import Service
 
 MADE = re.compile(r"[A-Za-z0-9._-]{16,}")
@@ -156,8 +156,8 @@ def test_an_answer_has_one_request_id(service: Service) -> None:
 async def test_only_the_allowed_hosts_are_let_through(
     allowed: tuple[str, ...], host: str, status: int
 ) -> None:
-    edge = Edge(PlainTextResponse("passed"), allowed_hosts=allowed)
-    transport = httpx.ASGITransport(app=edge)
+    guard = RequestGuard(PlainTextResponse("passed"), allowed_hosts=allowed)
+    transport = httpx.ASGITransport(app=guard)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         response = await client.get("/", headers={"Host": host})
     assert response.status_code == status

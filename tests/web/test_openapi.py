@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[impor
 from app.main import create_app
 from app.settings import Settings
 
-RECORD = "/repos/{repository_id}"
+RECORD = "/repos/{repo_id}"
 ANYWHERE = {400, 422, 500, 503}
 # The table of the contract, and what can go wrong with any request.
 STATUSES = {
@@ -23,6 +23,7 @@ STATUSES = {
 HEADERS = {
     ("post", "/repos", 201): {"Location", "ETag"},
     ("post", "/repos", 409): {"Location"},
+    ("post", "/repos", 415): {"Accept"},
     ("get", RECORD, 200): {"ETag", "Cache-Control"},
     ("get", RECORD, 304): {"ETag", "Cache-Control"},
     ("get", RECORD, 503): {"Retry-After"},
@@ -95,9 +96,11 @@ def test_there_are_exactly_four_operations(document: dict[str, Any]) -> None:
     assert operations == set(STATUSES)
 
 
-def test_the_other_routes_are_the_documentation_only() -> None:
+def test_the_other_routes_are_the_documentation_and_its_files_only() -> None:
     paths = {getattr(route, "path", route) for route in create_app(Settings()).routes}
-    assert paths == {"/repos", RECORD, "/docs", "/redoc", "/openapi.json"}
+    pages = {"/docs", "/redoc", "/openapi.json"}
+    files = {"/docs/{file}", "/redoc/{file}"}
+    assert paths == {"/repos", RECORD} | pages | files
 
 
 def test_each_of_the_four_has_a_route_of_its_own() -> None:
@@ -152,7 +155,7 @@ def test_a_record_is_addressed_by_a_uuid(document: dict[str, Any], method: str) 
         for parameter in operation(document, method, RECORD)["parameters"]
         if parameter["in"] == "path"
     )
-    assert (parameter["name"], parameter["required"]) == ("repository_id", True)
+    assert (parameter["name"], parameter["required"]) == ("repo_id", True)
     assert parameter["schema"]["format"] == "uuid"
 
 

@@ -1,5 +1,6 @@
 """Every kind of problem, provoked for real: its shape, its headers, and that it leaks nothing."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +9,7 @@ from uuid import uuid4
 import httpx2 as httpx
 import psycopg
 import pytest
+from fastapi import HTTPException, Request, Response
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from app import PROJECT_DIR
@@ -18,7 +20,7 @@ from app.settings import Settings
 from lab.database import new_database
 from lab.github.answers import Answer, bad_credentials, hang_up, html, rate_limited, silence
 from lab.github.server import GitHub
-from lab.service import running
+from lab.service import ran, running
 from tests.support.database import closed
 
 JSON = {"Content-Type": "application/json"}
@@ -231,7 +233,7 @@ def test_a_problem_is_one_that_the_document_knows_for_the_operation(
     answers: dict[str, httpx.Response], document: dict[str, Any], slug: str
 ) -> None:
     answer = answers[slug]
-    path = "/repos" if answer.request.url.path == "/repos" else "/repos/{repository_id}"
+    path = "/repos" if answer.request.url.path == "/repos" else "/repos/{repo_id}"
     operation = document["paths"][path][answer.request.method.lower()]
     content = operation["responses"][str(answer.status_code)]["content"]
     assert slug in content["application/problem+json"]["examples"]
@@ -266,9 +268,83 @@ def test_an_unforeseen_error_says_under_which_id_the_log_has_more(
     assert answer.headers["x-request-id"] in answer.json()["detail"]
 
 
-def test_every_kind_of_problem_has_a_name_of_its_own() -> None:
-    assert len(KINDS) == len(set(kinds()))
+# HTTPException: its status, detail and headers, and what is answered: the kind and the sentence.
+HTTP_EXCEPTIONS = [
+    (400, "There was an error parsing the body", {}, "bad-request", "There was an error parsing"),
+    (401, None, {"WWW-Authenticate": "Basic"}, "unauthorized", "401, Unauthorized"),
+    (404, "No such thing", {}, "not-found", "No such thing"),
+    (405, "Not today", {"Allow": "GET"}, "method-not-allowed", "Not today"),
+    (418, None, {}, "i-m-a-teapot", "I'm a Teapot"),
+    (422, ["not", "a", "sentence"], {}, "unprocessable", "422, Unprocessable"),
+    (429, None, {"Retry-After": "7"}, "too-many-requests", "429, Too Many Requests"),
+    (499, None, {}, "status-499", "499, Status 499"),
+    (500, "password=hunter2", {}, "internal-server-error", "500, Internal Server Error"),
+    (503, "db.internal is down", {"Retry-After": "9"}, "service-unavailable", "503, Service"),
+]
 
 
-def test_every_name_of_a_problem_can_stand_in_a_path() -> None:
-    assert [slug for slug in KINDS if not re.fullmatch(r"[a-z]+(-[a-z]+)*", slug)] == []
+async def answer_to(error: HTTPException) -> httpx.Response:
+    """Return the application's answer to a request whose endpoint raises this."""
+
+    async def endpoint(_request: Request) -> Response:
+        raise error
+
+    application = create_app(Settings())
+    application.add_route("/endpoint", endpoint)
+    transport = httpx.ASGITransport(app=application)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        return await client.get("/endpoint")
+
+
+@pytest.mark.parametrize(("status", "detail", "headers", "slug", "sentence"), HTTP_EXCEPTIONS)
+async def test_an_http_exception_is_a_problem_with_its_status_and_headers(
+    status: int, detail: Any, headers: dict[str, str], slug: str, sentence: str
+) -> None:
+    answer = await answer_to(HTTPException(status, detail, headers))
+    body = answer.json()
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        status,
+        "application/problem+json",
+    )
+    assert (body["status"], body["instance"]) == (status, "/endpoint")
+    assert body["type"].startswith(f"/problems/{slug}")
+    assert sentence in body["detail"]
+    assert {name: answer.headers[name] for name in headers} == headers
+
+
+async def test_what_an_http_exception_says_of_the_service_itself_is_not_passed_on() -> None:
+    answer = await answer_to(HTTPException(503, "db.internal is down"))
+    assert "db.internal" not in answer.text
+
+
+async def test_an_http_exception_that_is_no_failure_keeps_its_status_and_headers() -> None:
+    answer = await answer_to(HTTPException(307, headers={"Location": "/elsewhere"}))
+    assert (answer.status_code, answer.headers["location"], answer.content) == (
+        307,
+        "/elsewhere",
+        b"",
+    )
+
+
+LOGGING_PROGRAM = """
+import asyncio, sys
+from starlette.exceptions import HTTPException
+from app.logs import configure_logging
+from tests.web.test_problems import answer_to
+
+configure_logging("info", "json")
+asyncio.run(answer_to(HTTPException(int(sys.argv[1]), "db.internal is down")))
+"""
+
+
+@pytest.mark.parametrize(("status", "lines"), [(429, 0), (503, 1)])
+def test_an_http_exception_is_logged_if_it_is_a_failure_of_the_service(
+    status: int, lines: int
+) -> None:
+    ended = ran("-c", LOGGING_PROGRAM, str(status))
+    assert ended.returncode == 0, ended.stderr
+    logged = [json.loads(line) for line in ended.stderr.splitlines()]
+    failures = [line for line in logged if line["event"] == "request failed"]
+    assert len(failures) == lines
+    assert all("db.internal is down" in line["exception"] for line in failures)
+    assert all(line["request_id"] for line in failures)

@@ -2,11 +2,15 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 import httpx2 as httpx
 import pytest
+from fastapi import Depends, Header, Request, Response
 
+from app.schemas import RepositoryReference
+from app.web.routing import LeanRoute
 from lab.service import Service
 
 RECORD = "/repos/5f0c8a4e-7d3b-4c55-9a51-0f5d3f0e6b7a"
@@ -25,14 +29,57 @@ def kind(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["type"].removeprefix("/problems/")
 
 
-@pytest.mark.parametrize("path", DOCUMENTATION)
-def test_the_documentation_is_served(client: httpx.Client, path: str) -> None:
-    assert client.get(path).status_code == 200
+async def answers(request: Request) -> Response:
+    return Response()
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc"])
-def test_the_documentation_is_a_page(client: httpx.Client, path: str) -> None:
-    assert client.get(path).headers["content-type"] == "text/html; charset=utf-8"
+async def ignores_a_query(request: Request, owner: str = "fastapi") -> Response:
+    return Response()
+
+
+async def ignores_a_header(request: Request, accept: Annotated[str, Header()] = "*/*") -> Response:
+    return Response()
+
+
+async def ignores_a_dependency(
+    request: Request, other: Annotated[Any, Depends(answers)]
+) -> Response:
+    return Response()
+
+
+async def reads_the_body_twice(
+    request: Request, one: RepositoryReference, two: RepositoryReference
+) -> Response:
+    return Response()
+
+
+async def takes_no_request() -> Response:
+    return Response()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "parameter"),
+    [
+        (ignores_a_query, "owner"),
+        (ignores_a_header, "accept"),
+        (ignores_a_dependency, "other"),
+        (reads_the_body_twice, "two"),
+        (takes_no_request, "request"),
+    ],
+)
+def test_a_parameter_that_would_not_be_passed_is_refused_when_the_route_is_made(
+    endpoint: Callable[..., Any], parameter: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"{endpoint.__name__}: .* so {parameter} cannot be"):
+        LeanRoute("/", endpoint)
+
+
+@pytest.mark.parametrize("options", [{"dependencies": [Depends(answers)]}, {"max_body_size": 1}])
+def test_an_option_that_would_be_ignored_is_refused_when_the_route_is_made(
+    options: dict[str, Any],
+) -> None:
+    with pytest.raises(TypeError, match="answers: LeanRoute ignores"):
+        LeanRoute("/", answers, **options)
 
 
 @pytest.mark.parametrize(
