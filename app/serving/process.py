@@ -24,8 +24,11 @@ def freeze_imports_for_gc() -> None:
     """Keep what was imported out of every garbage collection, and collect less often.
 
     A trick for speed: requests make and drop thousands of objects a second, and each collection
-    would look through all the modules too; that is a third of a request's cost.
+    would look through all the modules too; that is a third of a request's cost. Only the first
+    call in a process does it.
     """
+    if gc.get_freeze_count():
+        return
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
