@@ -1,22 +1,31 @@
 """The log: what a service that was driven through good and bad has written on its stderr."""
 
+import fcntl
 import json
+import os
 import re
+import select
 import socket
 import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import httpx2 as httpx
 import psycopg
 import pytest
 
+from app import PROJECT_DIR
 from app.postgres.url import connection_parameters
 from lab.database import new_database
 from lab.github.answers import bad_credentials, hang_up
 from lab.github.server import GitHub
-from lab.service import Service, ran, running
+from lab.service import AS_MODULE, PATIENCE, Service, environment, ran, running
 
 TOKEN = "ghp_n0body-Must-See-This"  # noqa: S105
 NOWHERE = "/repos/00000000-0000-0000-0000-000000000000"
@@ -311,3 +320,102 @@ def test_a_line_break_in_a_value_does_not_make_a_line(log_format: str) -> None:
 @pytest.mark.parametrize("value", ["object()", r"'\udcff'", "{2}"])
 def test_there_is_nothing_that_cannot_be_logged(log_format: str, value: str) -> None:
     assert len(written("info", log_format, f"log.info('event', value={value})")) == 1
+
+
+# A log that cannot be written
+
+
+def closed_pipe() -> int:
+    """Return the end of a pipe whose reader has ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@contextmanager
+def logging_to(stderr: int, postgresql: str, *shell: str) -> Iterator[httpx.Client]:
+    """Run the service with this stderr, perhaps below a shell, and yield a client for it."""
+    with new_database(postgresql) as url, GitHub.in_thread() as github:
+        github.add("fastapi", "fastapi")
+        settings = {"DATABASE_URL": url, "GITHUB_API_URL": github.url, "LOG_LEVEL": "debug"}
+        with subprocess.Popen(
+            [*shell, sys.executable, *AS_MODULE],
+            cwd=PROJECT_DIR,
+            env=environment(**settings),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as process:
+            try:
+                assert process.stdout is not None
+                address = process.stdout.readline().split()[-1].removesuffix("/repos")
+                transport = httpx.HTTPTransport(retries=10)  # Until the service listens.
+                with httpx.Client(
+                    base_url=address, transport=transport, timeout=PATIENCE
+                ) as client:
+                    yield client
+            finally:
+                process.terminate()
+
+
+def serve_a_record(client: httpx.Client) -> None:
+    """Track, read, refresh and untrack a repository; the last answer tells what was stored."""
+    path = client.post("/repos", json=REFERENCE).headers["location"]
+    statuses = [client.request(method, path).status_code for method in ("GET", "PUT", "DELETE")]
+    assert statuses == [200, 200, 204]
+    assert client.get(path).status_code == 404
+
+
+def test_the_service_works_when_the_reader_of_its_log_has_ended(postgresql: str) -> None:
+    writer = closed_pipe()
+    with logging_to(writer, postgresql) as client:
+        serve_a_record(client)
+    os.close(writer)
+
+
+def test_the_service_works_when_the_disk_of_its_log_is_full(postgresql: str) -> None:
+    with Path("/dev/full").open("wb") as full, logging_to(full.fileno(), postgresql) as client:
+        serve_a_record(client)
+
+
+def test_the_service_works_when_the_file_of_its_log_may_not_grow(
+    postgresql: str, tmp_path: Path
+) -> None:
+    limited = ("sh", "-c", 'ulimit -f 1; exec "$@"', "sh")
+    with (
+        (tmp_path / "log").open("wb") as file,
+        logging_to(file.fileno(), postgresql, *limited) as client,
+    ):
+        for _ in range(3):
+            serve_a_record(client)
+    assert (tmp_path / "log").stat().st_size in {512, 1024}
+
+
+def test_the_service_works_without_a_log(postgresql: str) -> None:
+    closed = ("sh", "-c", 'exec "$@" 2>&-', "sh")
+    with logging_to(subprocess.DEVNULL, postgresql, *closed) as client:
+        serve_a_record(client)
+
+
+def test_a_reader_that_stops_delays_no_answer_and_then_reads_how_many_lines_it_missed(
+    postgresql: str,
+) -> None:
+    reader, writer = os.pipe()
+    room = 2 * select.PIPE_BUF
+    os.write(writer, b"\n" * (fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) - room))
+    with os.fdopen(reader) as log, logging_to(writer, postgresql) as client:
+        for _ in range(3):
+            serve_a_record(client)
+        read_until_the_log_says_what_was_dropped(log, client)
+    os.close(writer)
+
+
+def read_until_the_log_says_what_was_dropped(log: IO[str], client: httpx.Client) -> None:
+    """Read the log, and let the service write more of it."""
+    for line in log:
+        if line.strip():
+            client.get("/nowhere")
+            event = json.loads(line)
+            if event["event"] == "log lines were dropped":
+                assert event["count"] > 0
+                return
