@@ -5,7 +5,8 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from app import errors
-from app.schemas import Repository, RepositoryReference, Representation
+from app.models import Record
+from app.schemas import RepositoryReference, Representation
 from app.services.tracker import Tracker
 from app.web import openapi
 from app.web.conditions import Conditions
@@ -25,7 +26,7 @@ RECORD = "/repos/{repo_id}"
     RECORD,
     summary="Read a record",
     description="Answers from the database, without asking GitHub.",
-    response_model=Repository,
+    response_model=Record,
     response_description="The record",
     responses={
         200: {"headers": openapi.headers("ETag", "Cache-Control")},
@@ -38,7 +39,7 @@ RECORD = "/repos/{repo_id}"
     openapi_extra={"parameters": [openapi.IF_NONE_MATCH]},
 )
 async def read_repository(repo_id: UUID, request: Request) -> Response:
-    record = await _tracker(request).read(repo_id)
+    record = await _tracker(request).find(repo_id)
     headers = {"Cache-Control": "no-cache"}
     if _conditions(request).is_current(record.etag):
         return Response(status_code=304, headers={"ETag": record.etag, **headers})
@@ -50,7 +51,7 @@ async def read_repository(repo_id: UUID, request: Request) -> Response:
     status_code=201,
     summary="Track a repository",
     description="Asks GitHub for the repository and keeps a record of it, spelled as GitHub does.",
-    response_model=Repository,
+    response_model=Record,
     response_description="The new record",
     responses={
         201: {
@@ -86,7 +87,7 @@ async def track_repository(reference: RepositoryReference, request: Request) -> 
         "Asks GitHub for the repository again, by its number there, and stores the answer: the "
         "stars, and the name if it was renamed or transferred. Takes no body."
     ),
-    response_model=Repository,
+    response_model=Record,
     response_description="The record as it is now",
     responses={
         200: {"headers": openapi.headers("ETag")},

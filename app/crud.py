@@ -2,39 +2,14 @@
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from psycopg.pq.abc import PGresult
-from sqlalchemy import bindparam, delete, func, insert, select, tuple_
+from sqlalchemy import Row, Text, cast, delete, func, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import contains_eager
 
-from app.models import Base, GitHubLink, Repository
-from app.schemas import RepositoryRow
-
-# Every query of whole records: the repository together with its link.
-_RECORDS = select(Repository).join(Repository.link).options(contains_eager(Repository.link))
-
-
-# Made once, and of tables instead of mapped classes: to make it costs as much as to run it.
-_REPOSITORIES, _LINKS = (Base.metadata.tables[name] for name in ("repositories", "github_links"))
-_NEW_REPOSITORY = (
-    insert(_REPOSITORIES)
-    .values({column: bindparam(f"new_{column}") for column in RepositoryRow._fields})
-    .returning(_REPOSITORIES.c.id)
-    .cte()
-)
-_LINK = [_LINKS.c[name] for name in ("github_id", "etag", "checked_at")]
-_ADD = insert(_LINKS).from_select(
-    [_LINKS.c.repository_id, *_LINK],
-    select(_NEW_REPOSITORY.c.id, *(bindparam(f"new_{c.name}", type_=c.type) for c in _LINK)),
-)
-
-# Any number will do, as long as no other program uses it on the same database.
-_NAMES_LOCK = 7_291_650_815
-
+from app.models import Check, GitHubLink, GitHubRepository, Record, Repository, Tracked
 
 # As in PostgreSQL's catalog pg_type.
 _TEXT_OID = 25
@@ -52,13 +27,13 @@ class KeyedSelect(NamedTuple, Generic[K]):
 
     sql: bytes
     parameter: Callable[[Sequence[K]], bytes]
-    key: Callable[[RepositoryRow], K]
+    key: Callable[[Record], K]
 
-    def rows(self, result: PGresult) -> dict[K, RepositoryRow]:
+    def rows(self, result: PGresult) -> dict[K, Record]:
         """Return the rows of a binary result, by key."""
         value = result.get_value
         rows = [
-            RepositoryRow(
+            Record(
                 UUID(bytes=value(number, 0)),
                 (value(number, 1) or b"").decode(),
                 (value(number, 2) or b"").decode(),
@@ -90,72 +65,141 @@ BY_NAME = KeyedSelect[str](
 )
 
 
-async def get(
-    *, session: AsyncSession, repository_id: UUID, lock: bool = False
-) -> Repository | None:
-    """Return a record, locked until the transaction ends if asked."""
-    statement = _RECORDS.where(Repository.id == repository_id)
-    if lock:
-        statement = statement.with_for_update()
-    return (await session.scalars(statement)).one_or_none()
+# `repositories` is named first, so FOR UPDATE locks its row first, as a DELETE does.
+_TRACKED = select(
+    Repository.id,
+    GitHubLink.github_id,
+    Repository.owner,
+    Repository.repo_name,
+    Repository.stars,
+    GitHubLink.etag,
+    GitHubLink.checked_at,
+    func.clock_timestamp(),
+).join(GitHubLink, GitHubLink.repository_id == Repository.id)
+
+_ADD = text("""
+    WITH repository AS (
+        INSERT INTO repositories (id, owner, repo_name, stars)
+        VALUES (:id, :owner, :repo_name, :stars) RETURNING id
+    )
+    INSERT INTO github_links (repository_id, github_id, etag, checked_at)
+    SELECT id, :github_id, :etag, clock_timestamp() FROM repository
+""")
+
+# `checked_at` only rises, also after PostgreSQL's clock was put back.
+_STORE = text("""
+    WITH said AS (
+        SELECT repository_id, new.stars, new.etag,
+            greatest(new.asked_at, checked_at + interval '1 microsecond') AS checked_at
+        FROM unnest(
+            CAST(:github_ids AS bigint[]), CAST(:stars AS integer[]),
+            CAST(:etags AS text[]), CAST(:asked_at AS timestamptz[])
+        ) AS new (github_id, stars, etag, asked_at) JOIN github_links USING (github_id)
+    ), checked AS (
+        UPDATE github_links SET etag = said.etag, checked_at = said.checked_at
+        FROM said WHERE github_links.repository_id = said.repository_id
+    )
+    UPDATE repositories SET stars = said.stars
+    FROM said WHERE id = said.repository_id AND repositories.stars <> said.stars
+""")
+
+# Any number will do, as long as no other program uses it on the same database.
+_NAMES_LOCK = 7_291_650_815
+
+
+async def find(*, session: AsyncSession, repository_id: UUID) -> Tracked | None:
+    """Return what is stored under this id."""
+    row = (await session.execute(_TRACKED.where(Repository.id == repository_id))).one_or_none()
+    return None if row is None else _tracked(row)
+
+
+async def find_by_names(
+    *, session: AsyncSession, names: Iterable[tuple[str, str]]
+) -> Sequence[Tracked]:
+    """Return what is stored under any of these names (owner, name), whatever their case."""
+    folded = [(owner.lower(), name.lower()) for owner, name in names]
+    held = tuple_(func.lower(Repository.owner), func.lower(Repository.repo_name))
+    return [_tracked(row) for row in await session.execute(_TRACKED.where(held.in_(folded)))]
+
+
+async def lock(*, session: AsyncSession, repository_id: UUID) -> Tracked | None:
+    """Return what is stored under this id, locked until the transaction ends."""
+    query = _TRACKED.where(Repository.id == repository_id).with_for_update()
+    row = (await session.execute(query)).one_or_none()
+    return None if row is None else _tracked(row)
 
 
 async def lock_by_github_ids(
     *, session: AsyncSession, github_ids: Collection[int]
-) -> Sequence[Repository]:
-    """Return the records of these repositories, locked until the transaction ends.
+) -> dict[int, Tracked]:
+    """Return what is stored under these numbers, by number, locked until the transaction ends.
 
-    They are locked in the order of their ids, so that two such transactions cannot deadlock.
+    The rows are locked in the order of their ids, so that two such transactions cannot deadlock.
     """
-    statement = _RECORDS.where(GitHubLink.github_id.in_(github_ids)).order_by(Repository.id)
-    return (await session.scalars(statement.with_for_update())).all()
+    query = _TRACKED.where(GitHubLink.github_id.in_(github_ids)).order_by(Repository.id)
+    rows = await session.execute(query.with_for_update())
+    return {row.github_id: _tracked(row) for row in rows}
 
 
 async def lock_names(*, session: AsyncSession) -> None:
     """Let no other transaction that takes this lock rename records until this one ends.
 
-    Where records trade names, each transaction would wait for the other's name: a deadlock.
+    If records trade names, each transaction would wait for the other's name: a deadlock.
     """
     await session.execute(select(func.pg_advisory_xact_lock(_NAMES_LOCK)))
 
 
-async def find_by_names(
-    *, session: AsyncSession, names: Iterable[tuple[str, str]]
-) -> Sequence[Repository]:
-    """Return the records that hold any of these names (owner, name), whatever their case."""
-    folded = [(owner.lower(), name.lower()) for owner, name in names]
-    held = tuple_(func.lower(Repository.owner), func.lower(Repository.repo_name))
-    return (await session.scalars(_RECORDS.where(held.in_(folded)))).all()
+async def add(*, session: AsyncSession, record: Record, said: GitHubRepository) -> None:
+    """Insert a record; the database refuses a name or a number that is taken."""
+    await session.execute(
+        _ADD,
+        {
+            "id": record.id,
+            "owner": record.owner,
+            "repo_name": record.repo_name,
+            "stars": record.stars,
+            "github_id": said.github_id,
+            "etag": said.etag,
+        },
+    )
 
 
-async def add(
-    *, session: AsyncSession, row: RepositoryRow, github_id: int, etag: str | None
-) -> None:
-    """Insert a record in one statement; the database refuses a name or number that is taken."""
-    values = {
-        **row._asdict(),
-        "github_id": github_id,
-        "etag": etag,
-        "checked_at": datetime.now(UTC),
-    }
-    await session.execute(_ADD, {f"new_{column}": value for column, value in values.items()})
+async def store(*, session: AsyncSession, checks: Collection[Check]) -> None:
+    """Store counts and ETags of repositories that this transaction has locked, each one once.
+
+    Locking and writing are two statements because the second one's snapshot has to be taken
+    after the locks were granted.
+    """
+    await session.execute(
+        _STORE,
+        {
+            "github_ids": [check.repository.github_id for check in checks],
+            "stars": [check.repository.stars for check in checks],
+            "etags": [check.repository.etag for check in checks],
+            "asked_at": [check.asked_at for check in checks],
+        },
+    )
 
 
-async def rename(*, session: AsyncSession, names: Mapping[Repository, tuple[str, str]]) -> None:
-    """Give each record its new name (owner, name), even where records trade names.
+async def rename(*, session: AsyncSession, names: Mapping[UUID, tuple[str, str]]) -> None:
+    """Give each record its new name (owner, name), also if records trade names.
 
-    The unique index is checked row by row, so where there are several they are all set aside
-    first, for names that GitHub cannot give: no owner is empty.
+    The unique index is checked row by row, so several records first get names that GitHub cannot
+    give: no owner is empty.
     """
     if len(names) > 1:
-        for repository in names:
-            repository.owner, repository.repo_name = "", str(repository.id)
-        await session.flush()
-    for repository, (owner, name) in names.items():
-        repository.owner, repository.repo_name = owner, name
-    await session.flush()
+        aside = update(Repository).where(Repository.id.in_(names))
+        await session.execute(aside.values(owner="", repo_name=cast(Repository.id, Text)))
+    for repository_id, (owner, name) in names.items():
+        renamed = update(Repository).where(Repository.id == repository_id)
+        await session.execute(renamed.values(owner=owner, repo_name=name))
 
 
 async def remove(*, session: AsyncSession, repository_id: UUID) -> None:
     """Delete a record; the database deletes its link with it."""
     await session.execute(delete(Repository).where(Repository.id == repository_id))
+
+
+def _tracked(row: Row[*tuple[Any, ...]]) -> Tracked:
+    repository_id, *said, checked_at, read_at = row
+    return Tracked(repository_id, Check(GitHubRepository(*said), checked_at), read_at)

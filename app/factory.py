@@ -1,7 +1,8 @@
 """Opens what the programs need from the settings, and closes it in reverse: the only wiring."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from typing import TypeVar
 
 import structlog
 from anyio import to_thread
@@ -15,6 +16,8 @@ from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
@@ -26,10 +29,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         if settings.database_url is not None:
             url = settings.database_url.get_secret_value()
         else:
-            # Both ends of the share wait for a lock or a process, so they run in a thread.
-            embedded = joined(settings.data_dir)
-            url = await to_thread.run_sync(embedded.__enter__)
-            stack.push(embedded.__exit__)
+            url = await stack.enter_async_context(_in_thread(joined(settings.data_dir)))
         database = Database(url)
         stack.push_async_callback(database.close)
         await database.migrate()
@@ -37,14 +37,37 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
+async def open_github(settings: Settings) -> AsyncIterator[GitHub]:
+    """Yield a client of the GitHub of the settings, with their token."""
+    token = settings.github_token
+    github = GitHub(settings.github_api_url, None if token is None else token.get_secret_value())
+    try:
+        yield github
+    finally:
+        await github.close()
+
+
+@asynccontextmanager
 async def open_tracker(settings: Settings) -> AsyncIterator[Tracker]:
-    """Yield a tracker on the database and the GitHub of the settings; raises StartError."""
-    async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(settings))
-        github = GitHub.open(settings)
-        stack.push_async_callback(github.close)
+    """Yield a tracker on the database and the GitHub of the settings; raise StartError."""
+    async with (
+        open_database(settings) as database,
+        open_github(settings) as github,
+    ):
         tracker = Tracker(database, github)
-        stack.push_async_callback(tracker.close)
-        log.info("ready", version=__version__)
-        yield tracker
-        log.info("stopping")
+        try:
+            log.info("ready", version=__version__)
+            yield tracker
+            log.info("stopping")
+        finally:
+            await tracker.close()
+
+
+@asynccontextmanager
+async def _in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave a context manager in a thread, because both may wait for a process."""
+    entered = await to_thread.run_sync(context.__enter__)
+    try:
+        yield entered
+    finally:
+        await to_thread.run_sync(context.__exit__, None, None, None)

@@ -1,21 +1,24 @@
-"""What goes over the wire: the request's body, the answer's body and its ETag."""
+"""What is received and sent: the request's body, and the bytes and ETag of the answer's."""
 
 import re
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Annotated, NamedTuple
+from typing import Annotated
 from uuid import UUID
 
-import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    Field,
     StringConstraints,
+    TypeAdapter,
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
+
+from app.models import NAME_LENGTH, Record
+
+_RECORD = TypeAdapter(Record)
 
 # GitHub's names (docs.github.com, "Username considerations" and "Repository limits"), as a guard
 # for the URL and not as a naming policy: old and enterprise accounts break today's rules.
@@ -41,7 +44,7 @@ def _check_repo_name(name: str) -> str:
     return name
 
 
-_TRIMMED = StringConstraints(strip_whitespace=True, min_length=1, max_length=100)
+_TRIMMED = StringConstraints(strip_whitespace=True, min_length=1, max_length=NAME_LENGTH)
 
 Owner = Annotated[
     str,
@@ -51,7 +54,7 @@ Owner = Annotated[
         {
             "type": "string",
             "description": "The account on GitHub; white space around it is ignored.",
-            "pattern": r"^\s*[A-Za-z0-9_-]{1,100}\s*$",
+            "pattern": rf"^\s*[A-Za-z0-9_-]{{1,{NAME_LENGTH}}}\s*$",
         }
     ),
 ]
@@ -63,7 +66,7 @@ RepoName = Annotated[
         {
             "type": "string",
             "description": "The repository's name; white space around it is ignored.",
-            "pattern": r"^\s*(?!\.{1,2}\s*$)[A-Za-z0-9._-]{1,100}\s*$",
+            "pattern": rf"^\s*(?!\.{{1,2}}\s*$)[A-Za-z0-9._-]{{1,{NAME_LENGTH}}}\s*$",
         }
     ),
 ]
@@ -86,42 +89,6 @@ class RepositoryReference(BaseModel):
         return f"{self.owner}/{self.repo_name}"
 
 
-class Repository(BaseModel):
-    """A tracked repository, spelled as GitHub spells it."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "5f0c8a4e-7d3b-4c55-9a51-0f5d3f0e6b7a",
-                    "owner": "fastapi",
-                    "repo_name": "fastapi",
-                    "stars": 91234,
-                }
-            ]
-        },
-    )
-
-    id: UUID
-    owner: Annotated[str, Field(min_length=1, max_length=100)]
-    repo_name: Annotated[str, Field(min_length=1, max_length=100)]
-    stars: Annotated[int, Field(ge=0, le=2**31 - 1)]
-
-
-class RepositoryRow(NamedTuple):
-    """One row of `repositories`."""
-
-    id: UUID
-    owner: str
-    repo_name: str
-    stars: int
-
-    @property
-    def full_name(self) -> str:
-        """The name as GitHub writes it, `owner/repo_name`."""
-        return f"{self.owner}/{self.repo_name}"
-
-
 @dataclass(slots=True)
 class Representation:
     """A record as it is sent: its id, the JSON body, and the strong ETag of that body."""
@@ -131,7 +98,7 @@ class Representation:
     etag: str
 
 
-def represent(row: RepositoryRow) -> Representation:
-    """Return the representation of a row; the one place where an ETag is made."""
-    body = orjson.dumps(row._asdict())
-    return Representation(row.id, body, f'"{blake2b(body, digest_size=16).hexdigest()}"')
+def represent(record: Record) -> Representation:
+    """Return the representation of a record; the one place that makes an ETag."""
+    body = _RECORD.dump_json(record)
+    return Representation(record.id, body, f'"{blake2b(body, digest_size=16).hexdigest()}"')

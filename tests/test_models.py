@@ -15,7 +15,7 @@ from psycopg.errors import (
     UniqueViolation,
 )
 
-from app.models import Repository
+from app.models import Record
 from tests.support.database import alembic
 
 Rows = psycopg.Connection[Any]
@@ -170,5 +170,5 @@ def test_githubs_numbers_may_be_large(rows: Rows) -> None:
     link(rows, add(rows), github_id=2**63 - 1)
 
 
-def test_the_full_name_of_a_repository_is_as_github_writes_it() -> None:
-    assert Repository(owner="fastapi", repo_name="typer").full_name == "fastapi/typer"
+def test_the_full_name_of_a_record_is_as_github_writes_it() -> None:
+    assert Record(uuid4(), "fastapi", "typer", 1).full_name == "fastapi/typer"

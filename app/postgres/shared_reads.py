@@ -13,14 +13,14 @@ from psycopg.pq.abc import PGresult
 from app import crud
 from app.database import Database
 from app.errors import DatabaseUnavailable
+from app.models import Record
 from app.postgres.connections import IDLE_PATIENCE, UNAVAILABLE, reason
 from app.postgres.statement import PreparedStatement
-from app.schemas import RepositoryRow
 
 log = structlog.get_logger(__name__)
 
 K = TypeVar("K")
-Row = RepositoryRow | None
+Row = Record | None
 
 # Seconds from the first read of a batch; the promise to the caller is five.
 DEADLINE = 4.5
@@ -50,7 +50,7 @@ class _Batch(Generic[K]):
         """Return the keys that somebody still waits for."""
         return list({key for key, future in self.reads if not future.done()})
 
-    def answer(self, rows: dict[K, RepositoryRow]) -> None:
+    def answer(self, rows: dict[K, Record]) -> None:
         for key, future in self.reads:
             if not future.done():
                 future.set_result(rows.get(key))

@@ -16,7 +16,6 @@ from app.errors import AlreadyTracked, GitHubError, GitHubRateLimited
 from app.factory import open_tracker
 from app.schemas import RepositoryReference, Representation
 from app.services.github.client import CONCURRENT_CALLS
-from app.services.github.client import GitHub as Client
 from app.settings import Settings
 from lab.database import new_database
 from lab.github import answers
@@ -181,7 +180,6 @@ async def test_callers_who_go_away_in_a_storm_leave_no_task_slot_or_connection(
     settings = Settings(database_url=database, github_api_url=github.url)
     before = asyncio.all_tasks()
     async with open_tracker(settings) as tracker:
-        client: Client = tracker._github
         github.script(ANY, *mixed_answers(chance, 1000))
         callers: list[asyncio.Task[Representation]] = []
         for number in range(300):
@@ -202,17 +200,18 @@ async def test_callers_who_go_away_in_a_storm_leave_no_task_slot_or_connection(
             and not isinstance(end, GitHubError | AlreadyTracked | asyncio.CancelledError)
         ] == []
 
-        await until(lambda: not client._calls and not tracker._tracking, "calls are under way")
         await until(lambda: asyncio.all_tasks() <= before, "tasks are left")
-        assert client._slots._value == CONCURRENT_CALLS
-        assert not client._slots.locked()
-        pool = client._client._transport._pool  # type: ignore[attr-defined]
-        assert [connection for connection in pool.connections if not connection.is_idle()] == []
         await asyncio.sleep(RESET + 1)
-        for number in range(GOOD_CALLS):
-            reference = RepositoryReference(owner="inside", repo_name=f"good-{number}")
-            record = await tracker.track(reference)
-            assert json.loads(record.body)["repo_name"] == f"good-{number}"
+        # Every slot and every connection can be used again: twenty ask GitHub at once.
+        github.hold()
+        calls = github.count
+        names = [f"good-{number}" for number in range(2 * CONCURRENT_CALLS)]
+        references = [RepositoryReference(owner="inside", repo_name=name) for name in names]
+        tracking = [asyncio.create_task(tracker.track(reference)) for reference in references]
+        await until(lambda: github.count == calls + CONCURRENT_CALLS, "a slot is not free")
+        github.release()
+        records = await asyncio.gather(*tracking)
+        assert [json.loads(record.body)["repo_name"] for record in records] == names
     assert asyncio.all_tasks() <= before
 
 

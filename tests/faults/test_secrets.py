@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from app.factory import open_github
 from app.postgres.url import connection_parameters
-from app.services.github.client import GitHub as GitHubClient
 from app.settings import Settings
 from lab.database import new_database
 from lab.github import answers
@@ -113,9 +113,9 @@ def test_a_setting_that_makes_no_sense_is_refused_without_its_secret(
     assert TOKEN not in ended.stdout + ended.stderr
 
 
-def test_the_settings_show_no_secret() -> None:
+async def test_the_settings_show_no_secret() -> None:
     url = f"postgresql://user:{TOKEN}@localhost/tracker"
     settings = Settings(github_token=SecretStr(TOKEN), database_url=SecretStr(url))
-    client = GitHubClient.open(settings)
-    shown = [str(settings), repr(settings), settings.model_dump_json(), repr(vars(client))]
+    async with open_github(settings) as client:
+        shown = [str(settings), repr(settings), settings.model_dump_json(), repr(vars(client))]
     assert TOKEN not in "".join(shown)

@@ -15,9 +15,9 @@ from psycopg.pq.abc import PGresult
 from app import crud
 from app.database import Database
 from app.errors import DatabaseUnavailable
+from app.models import Record
 from app.postgres.shared_reads import LANES, SharedReads
 from app.postgres.statement import PreparedStatement
-from app.schemas import RepositoryRow
 from tests.services.conftest import tasks_of_the_services
 
 Rows = psycopg.Connection[Any]
@@ -102,7 +102,7 @@ async def blocked(rows: Rows, count: int) -> None:
 
 async def test_a_record_is_read(reads: SharedReads[UUID], rows: Rows) -> None:
     (key,) = insert(rows)
-    assert await reads.read(key) == RepositoryRow(key, "a", "0", 0)
+    assert await reads.read(key) == Record(key, "a", "0", 0)
 
 
 async def test_a_record_that_is_not_there_is_none(reads: SharedReads[UUID]) -> None:

@@ -1,105 +1,31 @@
 """What the four endpoints do to the records, one at a time and all at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from uuid import UUID
 
 import httpx2 as httpx
-import psycopg
 import pytest
 
+from app.errors import GitHubTimeout
+from app.services.tracker import Tracker
+from app.web.conditions import Conditions
 from lab.github import answers
 from lab.github.answers import Answer
 from lab.github.server import GitHub
-from lab.github.world import GitHubRepository
 from tests.conftest import Serve
+from tests.services.support import (
+    Rows,
+    as_github_says,
+    everything,
+    post,
+    problem,
+    put,
+    somebody_waits_for_a_lock,
+    stored,
+    track,
+)
 
-Rows = psycopg.Connection[Any]
-Record = tuple[Any, ...]
-
-TOKEN = "ghp_very5ecret"  # noqa: S105
-
-
-@pytest.fixture(autouse=True)
-def whole(rows: Rows) -> Iterator[None]:
-    """No test may leave a record without its link."""
-    yield
-    halves = (
-        "SELECT count(*) FROM repositories WHERE id NOT IN (SELECT repository_id FROM github_links)"
-    )
-    assert rows.execute(halves).fetchone() == (0,)
-
-
-@pytest.fixture
-async def with_token(serve: Serve, github: GitHub) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve with a token."""
-    github.token = TOKEN
-    async with serve(github_token=TOKEN) as client:
-        yield client
-
-
-def stored(rows: Rows) -> dict[str, tuple[str, int, int]]:
-    """Return id, stars and GitHub's number of each record, by its name."""
-    query = (
-        "SELECT owner || '/' || repo_name, id::text, stars, github_id"
-        " FROM repositories JOIN github_links ON id = repository_id"
-    )
-    return {name: (key, stars, number) for name, key, stars, number in rows.execute(query)}
-
-
-def everything(rows: Rows) -> list[Record]:
-    """Return all that is stored."""
-    query = "SELECT * FROM repositories FULL JOIN github_links ON id = repository_id ORDER BY id"
-    return rows.execute(query).fetchall()
-
-
-async def post(client: httpx.AsyncClient, full_name: str) -> httpx.Response:
-    owner, _, name = full_name.partition("/")
-    return await client.post("/repos", json={"owner": owner, "repo_name": name})
-
-
-async def put(client: httpx.AsyncClient, key: str, **headers: str) -> httpx.Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return await client.put(f"/repos/{key}", headers=named)
-
-
-async def track(
-    client: httpx.AsyncClient, github: GitHub, full_name: str, stars: int = 0
-) -> tuple[str, GitHubRepository]:
-    """Track a repository that is new to GitHub too; return the record's id and the repository."""
-    owner, _, name = full_name.partition("/")
-    known = github.add(owner, name, stars=stars)
-    response = await post(client, full_name)
-    assert response.status_code == 201
-    return response.json()["id"], known
-
-
-def trade(github: GitHub, *circle: GitHubRepository) -> None:
-    """Let each repository take the name of the next."""
-    names = [(one.owner, one.name) for one in circle]
-    for number, one in enumerate(circle):
-        github.rename(one, "on-the-way", str(number))
-    for one, name in zip(circle, [*names[1:], names[0]], strict=True):
-        github.rename(one, *name)
-
-
-def as_github_says(rows: Rows, github: GitHub) -> None:
-    """Assert that each record is what GitHub says of it."""
-    for name, (_, stars, number) in stored(rows).items():
-        assert (github.ids[number].full_name, github.ids[number].stars) == (name, stars)
-
-
-async def somebody_waits_for_a_lock(rows: Rows) -> None:
-    """Wait until a connection of the service is held up by a lock."""
-    async with asyncio.timeout(4):
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        while rows.execute(f"{waiting} AND datname = current_database()").fetchone() == (0,):
-            await asyncio.sleep(0.01)
-            rows.execute("SELECT pg_stat_clear_snapshot()")
-
-
-def problem(response: httpx.Response) -> tuple[int, str]:
-    return response.status_code, response.json()["type"].removeprefix("/problems/")
+pytestmark = pytest.mark.usefixtures("whole")
 
 
 # Tracking
@@ -127,20 +53,6 @@ async def test_of_a_hundred_who_track_one_repository_one_creates_it(
     assert github.count == 1
 
 
-@pytest.mark.parametrize("_turn", range(5))
-async def test_an_old_and_a_new_name_at_once_make_one_record(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows, _turn: int
-) -> None:
-    github.rename(github.add("a", "old", stars=3), "a", "new")
-    names = ["a/old", "a/new", "A/OLD", "A/New"] * 3
-    responses = await asyncio.gather(*(post(client, name) for name in names))
-    assert sorted(response.status_code for response in responses) == [201] + [409] * 11
-    key = next(one.json()["id"] for one in responses if one.status_code == 201)
-    refused = {one.json()["repository_id"] for one in responses if one.status_code == 409}
-    assert refused == {key}
-    assert [(name, record[0]) for name, record in stored(rows).items()] == [("a/new", key)]
-
-
 async def test_a_name_that_is_stored_is_refused_without_asking_github(
     client: httpx.AsyncClient, github: GitHub
 ) -> None:
@@ -151,19 +63,6 @@ async def test_a_name_that_is_stored_is_refused_without_asking_github(
     assert github.count == 1
 
 
-async def test_a_former_name_is_refused_with_the_record_that_exists(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows
-) -> None:
-    key, known = await track(client, github, "a/b")
-    github.rename(known, "c", "d")
-    before = everything(rows)
-    response = await post(client, "c/d")
-    assert problem(response) == (409, "already-tracked")
-    assert response.json()["repository_id"] == key
-    assert response.headers["location"] == f"/repos/{key}"
-    assert everything(rows) == before
-
-
 async def test_a_name_that_leads_elsewhere_is_stored_as_what_it_leads_to(
     client: httpx.AsyncClient, github: GitHub, rows: Rows
 ) -> None:
@@ -172,35 +71,6 @@ async def test_a_name_that_leads_elsewhere_is_stored_as_what_it_leads_to(
     assert response.status_code == 201
     assert response.json() == {**response.json(), "owner": "C", "repo_name": "D", "stars": 4}
     as_github_says(rows, github)
-
-
-async def test_a_name_that_a_stale_record_holds_is_freed_in_the_same_go(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows
-) -> None:
-    old, first = await track(client, github, "a/x", stars=1)
-    github.rename(first, "a", "y")
-    first.stars = 2
-    second = github.add("b", "z", stars=9)
-    github.rename(second, "a", "x")
-    response = await post(client, "b/z")
-    assert response.status_code == 201
-    assert stored(rows) == {
-        "a/x": (response.json()["id"], 9, second.id),
-        "a/y": (old, 2, first.id),
-    }
-
-
-async def test_a_name_that_a_vanished_repository_holds_is_refused_with_its_record(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows
-) -> None:
-    old, first = await track(client, github, "a/x")
-    github.remove(first)
-    github.rename(github.add("b", "z"), "a", "x")
-    before = everything(rows)
-    response = await post(client, "b/z")
-    assert problem(response) == (409, "name-held")
-    assert response.json()["repository_id"] == old
-    assert everything(rows) == before
 
 
 async def test_a_name_that_was_given_to_a_new_repository_can_be_tracked_after_a_refresh(
@@ -266,95 +136,6 @@ async def test_a_refresh_follows_a_rename_and_a_transfer(
     assert f"{response.json()['owner']}/{response.json()['repo_name']}" == new
 
 
-async def test_a_refresh_corrects_the_record_that_holds_its_new_name(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows
-) -> None:
-    one, first = await track(client, github, "a/one", stars=1)
-    two, second = await track(client, github, "a/two", stars=2)
-    github.rename(second, "a", "three")
-    github.rename(first, "a", "TWO")
-    first.stars, second.stars = 10, 20
-    assert (await put(client, one)).status_code == 200
-    assert stored(rows) == {"a/TWO": (one, 10, first.id), "a/three": (two, 20, second.id)}
-
-
-async def test_a_refresh_corrects_a_chain_of_names(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows
-) -> None:
-    tracked = [await track(client, github, f"a/{name}") for name in "xyz"]
-    for (_, known), new in reversed(list(zip(tracked, "yzw", strict=True))):
-        github.rename(known, "a", new)
-        known.stars = 7
-    assert (await put(client, tracked[0][0])).status_code == 200
-    assert {name: record[0] for name, record in stored(rows).items()} == {
-        "a/y": tracked[0][0],
-        "a/z": tracked[1][0],
-        "a/w": tracked[2][0],
-    }
-    as_github_says(rows, github)
-
-
-@pytest.mark.parametrize("size", [2, 3, 5])
-async def test_a_refresh_corrects_records_that_traded_their_names(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows, size: int
-) -> None:
-    tracked = [await track(client, github, f"a/{n}", stars=n) for n in range(size)]
-    trade(github, *(known for _, known in tracked))
-    assert (await put(client, tracked[0][0])).status_code == 200
-    assert {key for key, _, _ in stored(rows).values()} == {key for key, _ in tracked}
-    as_github_says(rows, github)
-
-
-async def test_a_refresh_is_refused_while_a_vanished_repository_holds_its_name(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows
-) -> None:
-    one, first = await track(client, github, "a/one", stars=1)
-    two, second = await track(client, github, "a/two", stars=2)
-    github.remove(second)
-    github.rename(first, "a", "two")
-    first.stars = 10
-    before = everything(rows)
-    response = await put(client, one)
-    assert problem(response) == (409, "name-held")
-    assert response.json()["repository_id"] == two
-    assert everything(rows) == before
-
-    assert (await client.delete(f"/repos/{two}")).status_code == 204
-    assert (await put(client, one)).status_code == 200
-    assert stored(rows) == {"a/two": (one, 10, first.id)}
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        (Answer(500), (502, "github-unavailable")),
-        (answers.html(200), (502, "github-bad-answer")),
-        (answers.forbidden(), (502, "github-refused")),
-        (answers.secondary_limit(30), (503, "github-rate-limited")),
-        (answers.silence(), (504, "github-timeout")),
-    ],
-    ids=["500", "garbage", "403", "limit", "silence"],
-)
-async def test_a_failure_to_ask_about_the_holder_of_a_name_changes_nothing(  # noqa: PLR0917
-    monkeypatch: pytest.MonkeyPatch,
-    serve: Serve,
-    github: GitHub,
-    rows: Rows,
-    answer: Answer,
-    expected: tuple[int, str],
-) -> None:
-    monkeypatch.setattr("app.services.github.client.DEADLINE", 0.5)
-    async with serve() as client:
-        one, first = await track(client, github, "a/one")
-        _, second = await track(client, github, "a/two")
-        github.rename(second, "a", "three")
-        github.rename(first, "a", "two")
-        github.script(f"/repositories/{second.id}", answer, repeat=True)
-        before = everything(rows)
-        assert problem(await put(client, one)) == expected
-    assert everything(rows) == before
-
-
 FAILURES = {
     "not found": (answers.not_found(), (409, "gone-from-github")),
     "dmca": (answers.blocked(), (409, "gone-from-github")),
@@ -364,7 +145,7 @@ FAILURES = {
     "secondary limit": (answers.secondary_limit(30), (503, "github-rate-limited")),
     "primary limit": (answers.rate_limited(), (503, "github-rate-limited")),
     "gone api": (Answer(410), (502, "github-bad-answer")),
-    "ill": (answers.html(503), (502, "github-unavailable")),
+    "server error": (answers.html(503), (502, "github-unavailable")),
     "garbage": (answers.garbage(), (502, "github-unavailable")),
     "hang-up": (answers.hang_up(), (502, "github-unavailable")),
     "page": (answers.html(200), (502, "github-bad-answer")),
@@ -375,27 +156,34 @@ FAILURES = {
         Answer(body={"id": 1, "full_name": "x/y", "stargazers_count": 3}),
         (502, "github-bad-answer"),
     ),
-    "silence": (answers.silence(), (504, "github-timeout")),
 }
 
 
 @pytest.mark.parametrize(("answer", "expected"), FAILURES.values(), ids=FAILURES)
-async def test_a_record_stays_as_it_was_when_github_fails(  # noqa: PLR0917
-    monkeypatch: pytest.MonkeyPatch,
-    serve: Serve,
+async def test_a_record_stays_as_it_was_when_github_fails(
+    client: httpx.AsyncClient,
     github: GitHub,
     rows: Rows,
     answer: Answer,
     expected: tuple[int, str],
 ) -> None:
-    monkeypatch.setattr("app.services.github.client.DEADLINE", 0.5)
-    async with serve() as client:
-        key, known = await track(client, github, "a/b", stars=1)
-        known.stars = 2
-        github.script(f"/repositories/{known.id}", answer, repeat=True)
-        before = everything(rows)
-        assert problem(await put(client, key)) == expected
-        assert (await client.get(f"/repos/{key}")).json()["stars"] == 1
+    key, known = await track(client, github, "a/b", stars=1)
+    known.stars = 2
+    github.script(f"/repositories/{known.id}", answer, repeat=True)
+    before = everything(rows)
+    assert problem(await put(client, key)) == expected
+    assert (await client.get(f"/repos/{key}")).json()["stars"] == 1
+    assert everything(rows) == before
+
+
+async def test_a_record_stays_as_it_was_when_github_is_silent(
+    client: httpx.AsyncClient, hasty_tracker: Tracker, github: GitHub, rows: Rows
+) -> None:
+    key, known = await track(client, github, "a/b", stars=1)
+    github.script(f"/repositories/{known.id}", answers.silence(), repeat=True)
+    before = everything(rows)
+    with pytest.raises(GitHubTimeout):
+        await hasty_tracker.refresh(UUID(key), Conditions())
     assert everything(rows) == before
 
 
@@ -413,23 +201,6 @@ async def test_nothing_is_tracked_when_github_fails(
     assert everything(rows) == []
 
 
-async def test_an_unchanged_answer_is_noted_and_changes_no_stars(
-    with_token: httpx.AsyncClient, github: GitHub, rows: Rows
-) -> None:
-    key, _ = await track(with_token, github, "a/b", stars=1)
-    checked = rows.execute("SELECT checked_at FROM github_links").fetchone()
-    rest = rows.execute("SELECT r.*, etag FROM repositories r, github_links").fetchall()
-    response = await put(with_token, key)
-    assert response.json() == {"id": key, "owner": "a", "repo_name": "b", "stars": 1}
-    assert "if-none-match" in github.calls[1].headers
-    assert github.remaining == 4999
-    assert rows.execute("SELECT r.*, etag FROM repositories r, github_links").fetchall() == rest
-    again = rows.execute("SELECT checked_at FROM github_links").fetchone()
-    assert checked is not None
-    assert again is not None
-    assert again > checked
-
-
 async def test_with_a_token_every_change_is_seen(
     with_token: httpx.AsyncClient, github: GitHub, rows: Rows
 ) -> None:
@@ -440,21 +211,6 @@ async def test_with_a_token_every_change_is_seen(
     github.rename(known, "a", "c")
     assert (await put(with_token, key)).json()["repo_name"] == "c"
     as_github_says(rows, github)
-
-
-async def test_the_stored_etag_is_always_that_of_the_stored_stars(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows
-) -> None:
-    key, _ = await track(client, github, "a/b", stars=1)
-    before = rows.execute("SELECT stars, etag FROM repositories, github_links").fetchall()
-    # Another replica stores a newer answer while this one is about to store its own.
-    with rows.transaction():
-        rows.execute("UPDATE repositories SET stars = 7")
-        rows.execute("UPDATE github_links SET etag = 'that of seven stars'")
-        refresh = asyncio.create_task(put(client, key))
-        await somebody_waits_for_a_lock(rows)
-    assert (await refresh).status_code == 200
-    assert rows.execute("SELECT stars, etag FROM repositories, github_links").fetchall() == before
 
 
 # Everything at once
@@ -486,20 +242,6 @@ async def test_a_record_that_is_untracked_while_github_is_asked_does_not_come_ba
     assert everything(rows) == []
 
 
-async def test_a_record_that_is_replaced_while_github_is_asked_is_not_found(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows
-) -> None:
-    key, known = await track(client, github, "a/b", stars=1)
-    github.script(f"/repositories/{known.id}", answers.ordinary(delay=0.3))
-    refresh = asyncio.create_task(put(client, key))
-    await github.called(2)
-    assert (await client.delete(f"/repos/{key}")).status_code == 204
-    assert (await post(client, "a/b")).status_code == 201
-    before = everything(rows)
-    assert problem(await refresh) == (404, "repository-not-found")
-    assert everything(rows) == before
-
-
 async def test_of_many_who_untrack_one_record_one_does(
     client: httpx.AsyncClient, github: GitHub, rows: Rows
 ) -> None:
@@ -507,87 +249,6 @@ async def test_of_many_who_untrack_one_record_one_does(
     removals = await asyncio.gather(*(client.delete(f"/repos/{key}") for _ in range(50)))
     assert sorted(removal.status_code for removal in removals) == [204] + [404] * 49
     assert everything(rows) == []
-
-
-async def test_many_refreshes_of_one_record_all_succeed(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows
-) -> None:
-    github.anonymous.remaining = 1000
-    key, known = await track(client, github, "a/b")
-
-    async def refresh(stars: int) -> int:
-        known.stars = stars
-        return (await put(client, key)).status_code
-
-    assert set(await asyncio.gather(*(refresh(stars) for stars in range(60)))) == {200}
-    assert (await put(client, key)).status_code == 200
-    as_github_says(rows, github)
-
-
-@pytest.mark.parametrize("size", [2, 3, 4])
-async def test_refreshes_of_records_that_trade_names_do_not_stand_in_each_others_way(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows, size: int
-) -> None:
-    github.anonymous.remaining = 10_000
-    tracked = [await track(client, github, f"a/{n}", stars=n) for n in range(size)]
-    for _ in range(8):
-        trade(github, *(known for _, known in tracked))
-        responses = await asyncio.gather(*(put(client, key) for key, _ in tracked))
-        assert [response.status_code for response in responses] == [200] * size
-        as_github_says(rows, github)
-
-
-async def test_transactions_that_meet_each_other_head_on_do_not_fail(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows
-) -> None:
-    # With a pause before each UPDATE, what is rare otherwise happens every time.
-    rows.execute(
-        "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END'"
-    )
-    try:
-        github.anonymous.remaining = 10_000
-        tracked = [await track(client, github, f"a/{n}", stars=n) for n in range(4)]
-        rows.execute(
-            "CREATE TRIGGER pause BEFORE UPDATE ON repositories"
-            " FOR EACH STATEMENT EXECUTE FUNCTION pause()"
-        )
-        for _ in range(2):
-            trade(github, *(known for _, known in tracked))
-            responses = await asyncio.gather(*(put(client, key) for key, _ in tracked))
-            assert [response.status_code for response in responses] == [200] * 4
-            as_github_says(rows, github)
-    finally:
-        rows.execute("DROP FUNCTION pause CASCADE")
-
-
-async def test_tracking_and_refreshing_one_name_at_once_succeed(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows
-) -> None:
-    github.anonymous.remaining = 10_000
-    key, first = await track(client, github, "a/0", stars=1)
-    for number in range(10):
-        github.rename(first, "a", str(number + 1))
-        second = github.add("b", str(number), stars=2)
-        github.rename(second, "a", str(number))
-        created, refreshed = await asyncio.gather(post(client, f"b/{number}"), put(client, key))
-        assert (created.status_code, refreshed.status_code) == (201, 200)
-        as_github_says(rows, github)
-
-
-async def test_of_two_who_refresh_the_same_state_one_does_if_it_changes(
-    client: httpx.AsyncClient, github: GitHub, rows: Rows
-) -> None:
-    key, known = await track(client, github, "a/b", stars=0)
-    for stars in range(1, 6):
-        known.stars = stars
-        etag = (await client.get(f"/repos/{key}")).headers["etag"]
-        calls = [put(client, key, if_match=etag) for _ in range(4)]
-        responses = await asyncio.gather(*calls)
-        assert sorted(one.status_code for one in responses) == [200, 412, 412, 412]
-        now = (await client.get(f"/repos/{key}")).headers["etag"]
-        assert {one.headers["etag"] for one in responses} == {now}
-    as_github_says(rows, github)
 
 
 async def test_a_condition_that_fails_does_not_cost_a_call(

@@ -1,4 +1,4 @@
-"""What GitHub's answers mean. Pure functions: no I/O, no clock but the one that is passed in.
+"""What GitHub's answers mean. Pure functions: no I/O, and the time is an argument.
 
 The rules follow docs.github.com, "Rate limits for the REST API", "Troubleshooting the REST API"
 and "Best practices for using the REST API", and recorded answers of api.github.com.
@@ -20,9 +20,10 @@ from app.errors import (
     GitHubUnavailable,
     NotOnGitHub,
 )
+from app.models import MOST_STARS, GitHubRepository
 from app.schemas import RepositoryReference
 
-# Seconds. A reset far in the future is somebody's error, not a reason to stop for years.
+# Seconds. A reset in the far future is an error of the sender, and no reason to stop for years.
 LONGEST_WAIT = 3600
 # "Otherwise, wait for at least one minute before retrying."
 DEFAULT_WAIT = 60
@@ -33,32 +34,21 @@ _SECONDARY_LIMIT_PAGES = ("secondary-rate-limits", "#abuse-rate-limits")
 
 @dataclass(frozen=True, slots=True)
 class GitHubAnswer:
-    """An answer of GitHub, header names in lower case."""
+    """An answer of GitHub, with header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class GitHubRepository:
-    """What the tracker takes from GitHub's answer; `github_id` stays when the name changes."""
-
-    github_id: int
-    owner: str
-    name: str
-    stars: int
-    etag: str | None
-
-
 class _RepositoryBody(BaseModel):
     id: Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]
     full_name: StrictStr
-    stargazers_count: Annotated[StrictInt, Field(ge=0, le=2**31 - 1)]
+    stargazers_count: Annotated[StrictInt, Field(ge=0, le=MOST_STARS)]
 
 
 class _ErrorBody(BaseModel):
-    """A refusal's body, of which any part may be missing or of another type."""
+    """The body of a refusal; each member may be missing or of any type."""
 
     message: object = ""
     documentation_url: object = ""
@@ -69,17 +59,17 @@ _ERROR_BODY = TypeAdapter(_ErrorBody)
 
 
 def interpret(
-    answer: GitHubAnswer, *, conditional: bool, authorized: bool, now: float
-) -> GitHubRepository | None:
-    """Return the repository, or None where a conditional request's answer is "unchanged".
+    answer: GitHubAnswer, *, unchanged: GitHubRepository | None, authorized: bool, now: float
+) -> GitHubRepository:
+    """Return the repository that the answer describes: `unchanged` if that is what it says.
 
-    `now` is the time in seconds since 1970. Raises a GitHubError for everything else; redirects
-    are not for this function.
+    `unchanged` is the repository whose ETag was sent, `now` the time in seconds since 1970.
+    Raises a GitHubError for every other answer. Redirects are not for this function.
     """
     if answer.status == 200:
         return _repository(answer)
-    if answer.status == 304 and conditional:
-        return None
+    if answer.status == 304 and unchanged is not None:
+        return unchanged
     if answer.status in {403, 429, 451}:
         raise _refusal(answer, authorized=authorized, now=now)
     if answer.status == 401:
@@ -88,22 +78,28 @@ def interpret(
         raise NotOnGitHub
     if answer.status >= 500:
         raise GitHubUnavailable(
-            f"GitHub is ill at the moment: it answered {answer.status}. Try again later."
+            f"GitHub reports a server error ({answer.status}). Try again later."
         )
     raise GitHubBadAnswer(
         f"GitHub answered {answer.status}, which this service did not expect. Try again later."
     )
 
 
-def quota_reset(answer: GitHubAnswer, *, now: float) -> int | None:
-    """Return in how many seconds the quota is renewed, where this answer was the last of it."""
-    if answer.headers.get("x-ratelimit-remaining") != "0":
-        return None
-    reset = _number(answer.headers.get("x-ratelimit-reset"))
-    if reset is None:
+def seconds_to_wait(answer: GitHubAnswer, *, now: float) -> int | None:
+    """Return for how many seconds GitHub allows no more requests, or None if it does.
+
+    The order is GitHub's: the time that a refusal gives, then the reset of an exhausted quota,
+    which a good answer may report too, then a minute.
+    """
+    refusal = answer.status in {403, 429}
+    retry_after = answer.headers.get("retry-after")
+    if refusal and retry_after is not None:
+        return _retry_after(retry_after, answer, now)
+    if answer.headers.get("x-ratelimit-remaining") == "0":
+        return _until_reset(answer, now)
+    if answer.status == 429 or (refusal and _names_a_limit(answer)):
         return DEFAULT_WAIT
-    # A second more: "it is not clear when in that second the reset occurs" (PyGithub).
-    return _clamp(reset - _asked_at(answer, now) + 1)
+    return None
 
 
 def _repository(answer: GitHubAnswer) -> GitHubRepository:
@@ -119,12 +115,12 @@ def _repository(answer: GitHubAnswer) -> GitHubRepository:
 
 
 def _refusal(answer: GitHubAnswer, *, authorized: bool, now: float) -> Exception:
-    body = _error_body(answer.body)
-    wait = _limit_wait(answer, body, now)
-    if wait is not None:
+    wait = seconds_to_wait(answer, now=now)
+    if wait is not None and answer.status != 451:
         return GitHubRateLimited(wait, authorized=authorized)
-    if isinstance(body.block, dict) or answer.status == 451:
-        reason = body.block.get("reason") if isinstance(body.block, dict) else None
+    block = _error_body(answer.body).block
+    if isinstance(block, dict) or answer.status == 451:
+        reason = block.get("reason") if isinstance(block, dict) else None
         because = f" ({reason})" if isinstance(reason, str) and reason.isalnum() else ""
         return NotOnGitHub(f"GitHub has taken this repository down{because}.")
     return GitHubRefused(
@@ -133,29 +129,29 @@ def _refusal(answer: GitHubAnswer, *, authorized: bool, now: float) -> Exception
     )
 
 
-def _limit_wait(answer: GitHubAnswer, body: _ErrorBody, now: float) -> int | None:
-    """Return the seconds to wait if the answer is a rate limit; in the order that GitHub gives."""
-    if answer.status == 451:
-        return None
-    retry_after = answer.headers.get("retry-after")
-    if retry_after is not None:
-        return _retry_after(retry_after, answer, now)
-    reset = quota_reset(answer, now=now)
-    if reset is not None:
-        return reset
-    secondary = (
+def _names_a_limit(answer: GitHubAnswer) -> bool:
+    """Return whether a refusal that gives no time is a secondary rate limit."""
+    body = _error_body(answer.body)
+    return (
         "gh-limited-by" in answer.headers
         or _SECONDARY_LIMIT.search(str(body.message)) is not None
         or str(body.documentation_url).endswith(_SECONDARY_LIMIT_PAGES)
     )
-    return DEFAULT_WAIT if secondary or answer.status == 429 else None
+
+
+def _until_reset(answer: GitHubAnswer, now: float) -> int:
+    reset = _number(answer.headers.get("x-ratelimit-reset"))
+    if reset is None:
+        return DEFAULT_WAIT
+    # A second more: "it is not clear when in that second the reset occurs" (PyGithub).
+    return _clamp(reset - _answered_at(answer, now) + 1)
 
 
 def _retry_after(value: str, answer: GitHubAnswer, now: float) -> int:
     if (seconds := _number(value)) is not None:
         return _clamp(seconds)
     if (until := _date(value)) is not None:
-        return _clamp(until - _asked_at(answer, now))
+        return _clamp(until - _answered_at(answer, now))
     return DEFAULT_WAIT
 
 
@@ -164,12 +160,12 @@ def _clamp(seconds: float) -> int:
 
 
 def _number(value: str | None) -> float | None:
-    # Digits only, and few: float() also knows "inf" and "nan", and int() has a limit of its own.
+    # Few digits and nothing else: float() also reads "inf" and "nan", int() has a limit of its own.
     return float(value) if value and re.fullmatch(r"[0-9]{1,18}", value.strip()) else None
 
 
-def _asked_at(answer: GitHubAnswer, now: float) -> float:
-    """Return the time of the answer by GitHub's own clock, which its other times are told by."""
+def _answered_at(answer: GitHubAnswer, now: float) -> float:
+    """Return the time of the answer by GitHub's clock, which its other times are given in."""
     date = _date(answer.headers.get("date"))
     return now if date is None else date
 

@@ -15,9 +15,11 @@ from app.errors import (
     GitHubUnavailable,
     NotOnGitHub,
 )
-from app.services.github.answers import GitHubAnswer, GitHubRepository, interpret, quota_reset
+from app.models import GitHubRepository
+from app.services.github.answers import GitHubAnswer, interpret, seconds_to_wait
 
 NOW = 1_800_000_000
+KNOWN = GitHubRepository(7, "octocat", "Hello-World", 79, 'W/"tag"')
 HOUR = 3600
 SECONDARY = "You have exceeded a secondary rate limit. Please wait a few minutes."
 PAGES = "https://docs.github.com/rest/overview"
@@ -37,10 +39,10 @@ def described(**changes: object) -> GitHubAnswer:
 
 
 def read(
-    given: GitHubAnswer, *, conditional: bool = False, authorized: bool = False
-) -> GitHubRepository | None:
+    given: GitHubAnswer, *, unchanged: GitHubRepository | None = None, authorized: bool = False
+) -> GitHubRepository:
     """Interpret an answer that came at NOW by our own clock."""
-    return interpret(given, conditional=conditional, authorized=authorized, now=float(NOW))
+    return interpret(given, unchanged=unchanged, authorized=authorized, now=float(NOW))
 
 
 def wait(given: GitHubAnswer) -> int:
@@ -70,13 +72,12 @@ def test_a_description_without_an_etag_has_none() -> None:
 
 @pytest.mark.parametrize("stars", [0, 1, 2**31 - 1])
 def test_any_star_count_that_can_be_stored_is_taken(stars: int) -> None:
-    assert read(described(stargazers_count=stars)) is not None
+    assert read(described(stargazers_count=stars)).stars == stars
 
 
 @pytest.mark.parametrize("number", [1, 2**31, 7_226_953_014_636_709, 2**63 - 1])
 def test_any_number_that_can_be_stored_is_taken(number: int) -> None:
     found = read(described(id=number))
-    assert found is not None
     assert found.github_id == number
 
 
@@ -86,7 +87,6 @@ def test_any_number_that_can_be_stored_is_taken(number: int) -> None:
 )
 def test_a_name_that_github_once_allowed_is_taken(full_name: str) -> None:
     found = read(described(full_name=full_name))
-    assert found is not None
     assert f"{found.owner}/{found.name}" == full_name
 
 
@@ -176,16 +176,16 @@ def test_a_body_that_describes_no_repository_is_a_bad_answer(body: bytes) -> Non
 
 
 def test_unchanged_is_no_repository_where_it_was_asked_for() -> None:
-    assert read(answer(304), conditional=True) is None
+    assert read(answer(304), unchanged=KNOWN) is KNOWN
 
 
 def test_unchanged_is_a_bad_answer_where_it_was_not_asked_for() -> None:
     with pytest.raises(GitHubBadAnswer):
-        read(answer(304), conditional=False)
+        read(answer(304))
 
 
 def test_a_conditional_request_may_be_answered_with_a_description() -> None:
-    assert read(described(), conditional=True) is not None
+    assert read(described(), unchanged=KNOWN).stars == 80
 
 
 # 401
@@ -279,13 +279,15 @@ def test_a_limit_wins_against_a_block() -> None:
         ("nan", {60}),
     ],
 )
-def test_a_spent_quota_lasts_until_its_reset(status: int, reset: str, seconds: set[int]) -> None:
+def test_an_exhausted_quota_lasts_until_its_reset(
+    status: int, reset: str, seconds: set[int]
+) -> None:
     given = answer(status, x_ratelimit_remaining="0", x_ratelimit_reset=reset)
     assert wait(given) in seconds
 
 
 @pytest.mark.parametrize("status", [403, 429])
-def test_a_spent_quota_without_a_reset_lasts_a_minute(status: int) -> None:
+def test_an_exhausted_quota_without_a_reset_lasts_a_minute(status: int) -> None:
     assert wait(answer(status, x_ratelimit_remaining="0")) == 60
 
 
@@ -412,7 +414,7 @@ def test_a_404_is_no_repository(body: object) -> None:
 
 @pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 520, 599])
 @pytest.mark.parametrize("body", [b"", b"<html>", {"id": 7, "full_name": "a/b"}])
-def test_a_5xx_is_an_ill_github_whatever_it_says(status: int, body: object) -> None:
+def test_a_5xx_is_an_error_of_github_whatever_it_says(status: int, body: object) -> None:
     with pytest.raises(GitHubUnavailable):
         read(answer(status, body))
 
@@ -426,17 +428,17 @@ def test_a_status_that_github_has_no_reason_for_is_a_bad_answer(status: int) -> 
 # What is left of the quota
 
 
-def test_the_last_of_the_quota_is_known_from_a_good_answer() -> None:
+def test_a_good_answer_may_use_the_last_of_the_quota() -> None:
     given = answer(200, x_ratelimit_remaining="0", x_ratelimit_reset=str(NOW + 100))
-    assert quota_reset(given, now=float(NOW)) in {100, 101}
+    assert seconds_to_wait(given, now=float(NOW)) in {100, 101}
 
 
 @pytest.mark.parametrize(
     "left", [{}, {"x_ratelimit_remaining": "1"}, {"x_ratelimit_remaining": ""}]
 )
-def test_a_quota_that_is_not_known_to_be_spent_is_not_waited_for(left: dict[str, str]) -> None:
+def test_a_quota_that_is_not_known_to_be_exhausted_is_not_waited_for(left: dict[str, str]) -> None:
     given = answer(200, x_ratelimit_reset=str(NOW + 100), **left)
-    assert quota_reset(given, now=float(NOW)) is None
+    assert seconds_to_wait(given, now=float(NOW)) is None
 
 
 # All of it at once

@@ -5,7 +5,9 @@ import random
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -18,7 +20,7 @@ from app.errors import (
     GitHubUnavailable,
     NotOnGitHub,
 )
-from app.services.github.answers import GitHubRepository
+from app.models import GitHubRepository
 from app.services.github.client import CONCURRENT_CALLS, GitHub
 from lab.github import answers
 from lab.github.answers import Answer
@@ -29,38 +31,41 @@ from tests.services.conftest import Ask, tasks_of_the_services
 
 TOKEN = "ghp_very5ecret"  # noqa: S105
 SHORT = 0.3
+PATIENCE = 20
+
+
+# Any time of PostgreSQL's clock.
+MOMENT = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 @pytest.fixture
-def short_deadline(asker: GitHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give GitHub less time than it has in earnest, but no single step of an exchange."""
-    monkeypatch.setattr("app.services.github.client.DEADLINE", SHORT)
+async def hasty(ask: Ask) -> AsyncIterator[GitHub]:
+    """Open a client that gives GitHub less time than usual, but enough for a good answer."""
+    async with ask(time_limit=SHORT) as client:
+        yield client
 
 
 class Clock:
-    """The clock of the client, which can be put forward."""
+    """A clock that can be put forward."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
 
-    def monotonic(self) -> float:
-        """Return the time of the clock that never goes back."""
+    def __call__(self) -> float:
+        """Return the time in seconds."""
         return time.monotonic() + self.ahead
-
-    def time(self) -> float:
-        """Return the seconds since 1970."""
-        return time.time() + self.ahead
-
-    def perf_counter(self) -> float:
-        """Return the time of the finest clock."""
-        return time.perf_counter()
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("app.services.github.client.time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def patient(ask: Ask, clock: Clock) -> AsyncIterator[GitHub]:
+    """Open a client that waits by the clock of the test."""
+    async with ask(clock=clock) as client:
+        yield client
 
 
 @pytest.fixture
@@ -79,32 +84,44 @@ async def in_vain(client: GitHub, name: str = "a/b") -> GitHubError:
     return caught.value
 
 
-async def under_way(client: GitHub) -> None:
-    """Wait for the calls that no caller waits for any more."""
-    await asyncio.gather(*client._calls._tasks, return_exceptions=True)
+def numbered(github_id: int, etag: str | None = None) -> GitHubRepository:
+    """Return a repository of which only the number and maybe the ETag are known."""
+    return GitHubRepository(github_id, "a", "b", 0, etag)
+
+
+async def by_number(client: GitHub, github_id: int) -> GitHubRepository:
+    """Return what GitHub has under this number."""
+    return (await client.check(numbered(github_id), asked_at=MOMENT)).repository
+
+
+async def all_ended() -> None:
+    """Wait until no task of the services is left."""
+    async with asyncio.timeout(PATIENCE):
+        while tasks := tasks_of_the_services():
+            await asyncio.wait(tasks)
 
 
 async def assert_unharmed(client: GitHub, github: StandIn) -> None:
-    """Five good calls are answered, every slot is free, and nothing is left behind."""
-    with pytest.MonkeyPatch.context() as patch:
-        await under_way(client)
-        patch.setattr("app.services.github.client.DEADLINE", 5.0)
-        await _assert_unharmed(client, github)
-
-
-async def _assert_unharmed(client: GitHub, github: StandIn) -> None:
-    await asyncio.sleep(0)
-    assert tasks_of_the_services() == []
-    assert len(client._calls) == 0
-    assert client._slots._value == CONCURRENT_CALLS
-    github.release()
+    """No task is left, twenty can ask at once, and good calls are answered."""
+    await all_ended()
     github.script(ANY)
     github.generate = True
-    for number in range(5):
-        found = await client.repository("good", str(number))
-        assert found.name == str(number)
-    many = [client.repository("many", str(n)) for n in range(2 * CONCURRENT_CALLS)]
-    assert len({found.github_id for found in await asyncio.gather(*many)}) == 2 * CONCURRENT_CALLS
+    github.hold()
+    asked = github.count
+    calls = [asyncio.create_task(persist(client, str(n))) for n in range(2 * CONCURRENT_CALLS)]
+    await github.called(asked + CONCURRENT_CALLS)
+    github.release()
+    assert {found.name for found in await asyncio.gather(*calls)} == set(
+        map(str, range(2 * CONCURRENT_CALLS))
+    )
+
+
+async def persist(client: GitHub, name: str) -> GitHubRepository:
+    """Return a repository; a client with a short time limit may need several attempts."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with suppress(GitHubTimeout):
+                return await client.repository("good", name)
 
 
 # What is asked, and how
@@ -125,8 +142,7 @@ async def test_a_repository_is_found_by_its_name_in_any_case(
 
 async def test_a_repository_is_found_by_its_number(asker: GitHub, github: StandIn) -> None:
     known = github.add("octocat", "Hello-World", stars=80)
-    found = await asker.repository_by_id(known.id)
-    assert found is not None
+    found = await by_number(asker, known.id)
     assert (found.owner, found.name, found.stars) == ("octocat", "Hello-World", 80)
 
 
@@ -146,7 +162,7 @@ async def test_an_enterprise_server_is_asked_below_its_prefix(ask: Ask) -> None:
         server.rename("octocat/old", "octocat", "renamed")
         assert (await client.repository("octocat", "new")).github_id == known.id
         assert (await client.repository("octocat", "old")).name == "renamed"
-        assert await client.repository_by_id(5) is not None
+        assert (await by_number(client, 5)).name == "renamed"
         assert server.violations == []
         assert {path[:8] for path in server.paths} == {"/api/v3/"}
 
@@ -165,7 +181,7 @@ async def test_the_token_stands_in_one_header_only(ask: Ask, github: StandIn) ->
     github.rename(known, "a", "c")
     async with ask(token=TOKEN) as client:
         found = await client.repository("a", "b")
-        await client.repository_unless(known.id, found.etag)
+        await client.check(found, asked_at=MOMENT)
     assert len(github.calls) == 3
     for call in github.calls:
         assert call.headers.pop("authorization") == f"Bearer {TOKEN}"
@@ -182,8 +198,7 @@ async def test_the_token_is_in_no_representation_and_no_error(ask: Ask, github: 
     async with ask(token=TOKEN) as client:
         github.token = "another"  # noqa: S105
         error = await in_vain(client)
-        texts = [client, vars(client), vars(client._client), client._client.headers, error]
-        assert TOKEN not in "".join(map(repr, [*texts, error.__cause__, vars(error)]))
+        assert TOKEN not in f"{client!r} {vars(client)} {error!r} {error.__cause__!r} {vars(error)}"
     assert isinstance(error, GitHubRefused)
 
 
@@ -193,10 +208,10 @@ async def test_the_token_is_in_no_representation_and_no_error(ask: Ask, github: 
 async def test_an_etag_goes_with_a_token_and_is_answered_unchanged(
     ask: Ask, github: StandIn
 ) -> None:
-    known = github.add("a", "b")
+    github.add("a", "b")
     async with ask(token=TOKEN) as client:
         found = await client.repository("a", "b")
-        assert await client.repository_unless(known.id, found.etag) is None
+        assert (await client.check(found, asked_at=MOMENT)).repository is found
     assert github.calls[1].headers["if-none-match"] == found.etag
     assert github.remaining == 4999
 
@@ -206,16 +221,15 @@ async def test_a_change_is_told_to_whoever_has_an_old_etag(ask: Ask, github: Sta
     async with ask(token=TOKEN) as client:
         old = await client.repository("a", "b")
         known.stars = 2
-        new = await client.repository_unless(known.id, old.etag)
-    assert new is not None
+        new = (await client.check(old, asked_at=MOMENT)).repository
     assert new.stars == 2
     assert new.etag != old.etag
 
 
 async def test_an_etag_is_not_sent_without_a_token(asker: GitHub, github: StandIn) -> None:
-    known = github.add("a", "b")
+    github.add("a", "b")
     found = await asker.repository("a", "b")
-    assert await asker.repository_unless(known.id, found.etag) == found
+    assert (await asker.check(found, asked_at=MOMENT)).repository == found
     assert "if-none-match" not in github.calls[1].headers
 
 
@@ -225,7 +239,7 @@ async def test_unchanged_is_a_bad_answer_to_whoever_did_not_ask(ask: Ask, github
     async with ask(token=TOKEN) as client:
         assert isinstance(await in_vain(client), GitHubBadAnswer)
         with pytest.raises(GitHubBadAnswer):
-            await client.repository_by_id(known.id)
+            await by_number(client, known.id)
 
 
 async def test_an_answer_about_another_number_is_a_bad_answer(
@@ -234,7 +248,7 @@ async def test_an_answer_about_another_number_is_a_bad_answer(
     body = {"id": 6, "full_name": "a/b", "stargazers_count": 1}
     github.script("/repositories/5", Answer(body=body))
     with pytest.raises(GitHubBadAnswer):
-        await asker.repository_by_id(5)
+        await by_number(asker, 5)
 
 
 # The deadline
@@ -252,46 +266,40 @@ async def test_an_answer_about_another_number_is_a_bad_answer(
     ids=["silence", "slow body", "slow head", "missing end", "late"],
 )
 async def test_whatever_takes_too_long_is_given_up_at_the_deadline(
-    short_deadline: None, asker: GitHub, github: StandIn, answer: Answer
+    hasty: GitHub, github: StandIn, answer: Answer
 ) -> None:
     github.add("a", "b")
     github.script("a/b", answer)
     started = time.monotonic()
-    assert isinstance(await in_vain(asker), GitHubTimeout)
+    assert isinstance(await in_vain(hasty), GitHubTimeout)
     assert SHORT - 0.05 < time.monotonic() - started < SHORT + 1.5
     assert github.count == 1
-    await assert_unharmed(asker, github)
+    await assert_unharmed(hasty, github)
 
 
-async def test_the_deadline_is_for_all_redirects_together(
-    short_deadline: None, asker: GitHub, github: StandIn
-) -> None:
+async def test_the_deadline_is_for_all_redirects_together(hasty: GitHub, github: StandIn) -> None:
     for number in range(3):
         onward = answers.redirect(f"/repositories/{number + 1}")
         path = f"/repositories/{number}" if number else "/repos/a/b"
         github.script(path, replace(onward, delay=SHORT * 0.4))
     started = time.monotonic()
-    assert isinstance(await in_vain(asker), GitHubTimeout)
+    assert isinstance(await in_vain(hasty), GitHubTimeout)
     assert time.monotonic() - started < SHORT + 1.5
     assert github.count == 3
 
 
-async def test_the_deadline_is_for_the_retry_too(
-    short_deadline: None, asker: GitHub, github: StandIn
-) -> None:
+async def test_the_deadline_is_for_the_retry_too(hasty: GitHub, github: StandIn) -> None:
     github.script("a/b", Answer(502, delay=SHORT * 0.6), answers.ordinary(delay=SHORT * 0.6))
     started = time.monotonic()
-    assert isinstance(await in_vain(asker), GitHubTimeout)
+    assert isinstance(await in_vain(hasty), GitHubTimeout)
     assert time.monotonic() - started < SHORT + 1.5
 
 
-async def test_the_deadline_is_for_waiting_in_line_too(
-    short_deadline: None, asker: GitHub, github: StandIn
-) -> None:
+async def test_the_deadline_is_for_waiting_in_line_too(hasty: GitHub, github: StandIn) -> None:
     github.hold()
     started = time.monotonic()
     errors = await asyncio.gather(
-        *(in_vain(asker, f"a/{n}") for n in range(10 * CONCURRENT_CALLS)), return_exceptions=True
+        *(in_vain(hasty, f"a/{n}") for n in range(10 * CONCURRENT_CALLS)), return_exceptions=True
     )
     assert {type(error) for error in errors} == {GitHubTimeout}
     # One after the other, those in line would take ten times as long.
@@ -341,46 +349,65 @@ async def test_no_more_than_twenty_are_asked_at_once(asker: GitHub, github: Stan
     assert github.concurrent_peak == CONCURRENT_CALLS == 20
 
 
-async def test_a_hundred_callers_share_one_call(asker: GitHub, github: StandIn) -> None:
-    github.add("Octocat", "Hello")
+async def test_a_hundred_checks_share_one_call_and_the_moment_it_was_asked(
+    asker: GitHub, github: StandIn
+) -> None:
+    known = numbered(github.add("a", "b").id)
     github.hold()
-    names = [("octocat", "hello"), ("OCTOCAT", "Hello")] * 50
-    calls = [asyncio.create_task(asker.repository(*name)) for name in names]
+    moments = [MOMENT + timedelta(seconds=second) for second in range(100)]
+    calls = [asyncio.create_task(asker.check(known, asked_at=moment)) for moment in moments]
     await github.called(1)
     github.release()
-    assert len(set(await asyncio.gather(*calls))) == 1
+    assert {check.asked_at for check in await asyncio.gather(*calls)} == {MOMENT}
     assert github.count == 1
 
 
-async def test_a_failure_is_shared_too(asker: GitHub, github: StandIn) -> None:
+async def test_a_failed_check_is_shared_too(asker: GitHub, github: StandIn) -> None:
     github.hold()
-    calls = [asyncio.create_task(in_vain(asker)) for _ in range(10)]
+    calls = [asyncio.create_task(by_number(asker, 404)) for _ in range(10)]
     await github.called(1)
     github.release()
-    assert {type(error) for error in await asyncio.gather(*calls)} == {NotOnGitHub}
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(end) for end in ends} == {NotOnGitHub}
     assert github.count == 1
 
 
-async def test_whoever_comes_after_the_answer_asks_anew(asker: GitHub, github: StandIn) -> None:
+async def test_a_check_that_comes_after_the_answer_asks_anew(
+    asker: GitHub, github: StandIn
+) -> None:
     known = github.add("a", "b", stars=1)
-    assert (await asker.repository("a", "b")).stars == 1
+    assert (await by_number(asker, known.id)).stars == 1
     known.stars = 2
-    assert (await asker.repository("a", "b")).stars == 2
+    assert (await by_number(asker, known.id)).stars == 2
 
 
 @pytest.mark.parametrize("gone", [0, 5, 9])
 async def test_a_caller_who_goes_away_does_not_fail_the_rest(
     asker: GitHub, github: StandIn, gone: int
 ) -> None:
-    github.add("a", "b")
+    known = github.add("a", "b")
     github.hold()
-    calls = [asyncio.create_task(asker.repository("a", "b")) for _ in range(10)]
+    calls = [asyncio.create_task(by_number(asker, known.id)) for _ in range(10)]
     await github.called(1)
     calls.pop(gone).cancel()
     github.release()
     found = await asyncio.gather(*calls)
     assert [one.name for one in found] == ["b"] * 9
     assert github.count == 1
+
+
+async def test_a_caller_has_a_deadline_of_its_own(asker: GitHub, github: StandIn) -> None:
+    known = numbered(github.add("a", "b").id)
+    github.hold()
+    soon = asyncio.get_running_loop().time() + SHORT
+    patient = asyncio.create_task(by_number(asker, known.github_id))
+    await github.called(1)
+    with pytest.raises(GitHubTimeout):
+        await asker.check(known, asked_at=MOMENT, deadline=soon)
+    with pytest.raises(GitHubTimeout):
+        await asker.repository("a", "b", deadline=soon)
+    github.release()
+    assert (await patient).name == "b"
 
 
 async def test_callers_who_all_go_away_leave_nothing_behind(asker: GitHub, github: StandIn) -> None:
@@ -395,21 +422,21 @@ async def test_callers_who_all_go_away_leave_nothing_behind(asker: GitHub, githu
 
 
 async def test_callers_who_leave_a_silent_github_leave_nothing_behind(
-    short_deadline: None, asker: GitHub, github: StandIn
+    hasty: GitHub, github: StandIn
 ) -> None:
     github.script(ANY, answers.silence(), repeat=True)
-    calls = [asyncio.create_task(asker.repository("a", str(n))) for n in range(60)]
+    calls = [asyncio.create_task(hasty.repository("a", str(n))) for n in range(60)]
     await github.called(CONCURRENT_CALLS)
     for call in calls:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-    await assert_unharmed(asker, github)
+    await assert_unharmed(hasty, github)
 
 
-async def test_closing_ends_the_calls_under_way(ask: Ask, github: StandIn) -> None:
+async def test_closing_ends_the_running_checks(ask: Ask, github: StandIn) -> None:
     github.script(ANY, answers.silence(), repeat=True)
     async with ask() as client:
-        calls = [asyncio.create_task(client.repository("a", str(n))) for n in range(30)]
+        calls = [asyncio.create_task(by_number(client, n)) for n in range(1, 31)]
         await github.called(CONCURRENT_CALLS)
     ends = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(end) for end in ends} == {asyncio.CancelledError}
@@ -443,76 +470,76 @@ LIMITS = [
 
 @pytest.mark.parametrize(("limit", "seconds"), LIMITS)
 async def test_a_limit_closes_the_gate_and_nobody_asks_before_it_opens(
-    clock: Clock, asker: GitHub, github: StandIn, limit: Answer, seconds: int
+    clock: Clock, patient: GitHub, github: StandIn, limit: Answer, seconds: int
 ) -> None:
     known = github.add("c", "d")
     github.script("a/b", limit)
-    first = await in_vain(asker)
+    first = await in_vain(patient)
     assert isinstance(first, GitHubRateLimited)
     assert first.retry_after == seconds
 
     clock.ahead = seconds - 1
     for _ in range(3):
-        later = await in_vain(asker, "c/d")
+        later = await in_vain(patient, "c/d")
         assert isinstance(later, GitHubRateLimited)
         assert later.retry_after == 1
     with pytest.raises(GitHubRateLimited):
-        await asker.repository_by_id(known.id)
+        await by_number(patient, known.id)
     assert github.count == 1
 
     clock.ahead = seconds + 1
-    assert (await asker.repository("c", "d")).name == "d"
+    assert (await patient.repository("c", "d")).name == "d"
 
 
 async def test_a_closed_gate_tells_the_time_that_remains(
-    clock: Clock, asker: GitHub, github: StandIn
+    clock: Clock, patient: GitHub, github: StandIn
 ) -> None:
     github.script("a/b", answers.secondary_limit(60))
-    await in_vain(asker)
+    await in_vain(patient)
     clock.ahead = 35.5
-    error = await in_vain(asker)
+    error = await in_vain(patient)
     assert isinstance(error, GitHubRateLimited)
     assert error.retry_after in {24, 25}
 
 
 async def test_a_spent_quota_closes_the_gate_until_its_reset(
-    clock: Clock, asker: GitHub, github: StandIn
+    clock: Clock, patient: GitHub, github: StandIn
 ) -> None:
     github.script("a/b", answers.rate_limited(600))
-    error = await in_vain(asker)
+    error = await in_vain(patient)
     assert isinstance(error, GitHubRateLimited)
     assert 595 <= error.retry_after <= 601
     clock.ahead = 590
-    assert isinstance(await in_vain(asker), GitHubRateLimited)
+    assert isinstance(await in_vain(patient), GitHubRateLimited)
     assert github.count == 1
     clock.ahead = 602
-    assert isinstance(await in_vain(asker), NotOnGitHub)
+    assert isinstance(await in_vain(patient), NotOnGitHub)
 
 
 async def test_a_shorter_limit_does_not_open_the_gate_sooner(
-    clock: Clock, asker: GitHub, github: StandIn
+    clock: Clock, patient: GitHub, github: StandIn
 ) -> None:
     github.script("a/long", answers.secondary_limit(600))
     github.script("a/short", answers.secondary_limit(5))
     github.hold()
-    long = asyncio.create_task(in_vain(asker, "a/long"))
+    long = asyncio.create_task(in_vain(patient, "a/long"))
     await github.called(1)
-    short = asyncio.create_task(in_vain(asker, "a/short"))
+    short = asyncio.create_task(in_vain(patient, "a/short"))
     await github.called(2)
     github.release()
     await asyncio.gather(long, short)
     clock.ahead = 500
-    assert isinstance(await in_vain(asker), GitHubRateLimited)
+    assert isinstance(await in_vain(patient), GitHubRateLimited)
     assert github.count == 2
 
 
 async def test_a_good_answer_that_spends_the_quota_closes_the_gate(
-    clock: Clock, asker: GitHub, github: StandIn
+    clock: Clock, patient: GitHub, github: StandIn
 ) -> None:
     github.add("a", "b")
     github.remaining = 1
-    assert (await asker.repository("a", "b")).name == "b"
-    error = await in_vain(asker, "a/b")
+    assert (await patient.repository("a", "b")).name == "b"
+    error = await in_vain(patient, "a/b")
     assert isinstance(error, GitHubRateLimited)
     assert 3590 <= error.retry_after <= 3600
     assert github.count == 1
@@ -524,7 +551,8 @@ async def test_an_unchanged_answer_that_spends_the_quota_closes_the_gate(
     headers: dict[str, str | None] = {"X-RateLimit-Remaining": "0"}
     github.script("/repositories/5", Answer(304, headers))
     async with ask(token=TOKEN) as client:
-        assert await client.repository_unless(5, '"tag"') is None
+        known = numbered(5, '"tag"')
+        assert (await client.check(known, asked_at=MOMENT)).repository is known
         assert isinstance(await in_vain(client), GitHubRateLimited)
     assert github.count == 1
 
@@ -796,9 +824,7 @@ async def test_a_second_hop_elsewhere_is_not_followed_either(
 # Everything at once
 
 
-async def test_after_a_storm_every_call_is_good_again(
-    short_deadline: None, asker: GitHub, github: StandIn
-) -> None:
+async def test_after_a_storm_every_call_is_good_again(hasty: GitHub, github: StandIn) -> None:
     dice = random.Random(20_261_122)  # noqa: S311
     github.generate = True
     weather = [
@@ -828,7 +854,7 @@ async def test_after_a_storm_every_call_is_good_again(
 
     async def one(number: int) -> GitHubRepository | GitHubError:
         async with line:
-            call = asyncio.create_task(asker.repository("storm", str(number)))
+            call = asyncio.create_task(hasty.repository("storm", str(number)))
             if number % 3 == 0:
                 asyncio.get_running_loop().call_later(dice.random() * SHORT / 2, call.cancel)
             try:
@@ -844,4 +870,4 @@ async def test_after_a_storm_every_call_is_good_again(
         GitHubUnavailable,
         asyncio.CancelledError,
     }
-    await assert_unharmed(asker, github)
+    await assert_unharmed(hasty, github)
