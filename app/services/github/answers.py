@@ -4,14 +4,15 @@ The rules follow docs.github.com, "Rate limits for the REST API", "Troubleshooti
 and "Best practices for using the REST API", and recorded answers of api.github.com.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from math import ceil
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StrictInt, StrictStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, StrictInt, StrictStr
 
 from app.errors import (
     GitHubBadAnswer,
@@ -53,9 +54,6 @@ class _ErrorBody(BaseModel):
     message: object = ""
     documentation_url: object = ""
     block: object = None
-
-
-_ERROR_BODY = TypeAdapter(_ErrorBody)
 
 
 def interpret(
@@ -104,10 +102,10 @@ def seconds_to_wait(answer: GitHubAnswer, *, now: float) -> int | None:
 
 def _repository(answer: GitHubAnswer) -> GitHubRepository:
     try:
-        body = _RepositoryBody.model_validate_json(answer.body)
+        body = _RepositoryBody.model_validate(_json(answer.body))
         owner, _, name = body.full_name.partition("/")
         reference = RepositoryReference(owner=owner, repo_name=name)
-    except ValidationError as error:
+    except (ValueError, RecursionError) as error:
         raise GitHubBadAnswer from error
     if reference.full_name != body.full_name:  # White space was trimmed.
         raise GitHubBadAnswer
@@ -179,6 +177,16 @@ def _date(value: str | None) -> float | None:
 
 def _error_body(body: bytes) -> _ErrorBody:
     try:
-        return _ERROR_BODY.validate_json(body)
-    except ValidationError:
+        return _ErrorBody.model_validate(_json(body))
+    except (ValueError, RecursionError):
         return _ErrorBody()
+
+
+def _json(body: bytes) -> Any:
+    """Return a JSON value; raise ValueError or RecursionError if it is none.
+
+    Strict parsers refuse the whole body for bytes that are not UTF-8, control characters or half
+    a surrogate pair, which may be in members that nobody reads. The members that are read are
+    checked afterwards.
+    """
+    return json.loads(body.decode(errors="replace"), strict=False)

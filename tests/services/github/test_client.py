@@ -697,6 +697,30 @@ async def test_a_body_just_below_a_mebibyte_is_read(asker: GitHub, github: Stand
     assert (await asker.repository("a", "b")).stars == 2
 
 
+@pytest.mark.parametrize(
+    "description",
+    [
+        rb"half a smile \ud83d",
+        b"a raw \x01 control character and a line\nbreak",
+        "Latin-1: München".encode("latin-1"),
+        b"bytes of nothing \xff\xfe\xed\xa0\x80",
+    ],
+    ids=["surrogate", "control", "latin-1", "bytes"],
+)
+async def test_a_field_that_is_not_read_spoils_nothing(
+    asker: GitHub, github: StandIn, description: bytes
+) -> None:
+    body = b'{"id": 5, "description": "%b", "full_name": "a/b", "stargazers_count": 2}'
+    github.script("a/b", Answer(body=body % description))
+    assert await asker.repository("a", "b") == GitHubRepository(5, "a", "b", 2, None)
+
+
+async def test_a_refusal_is_read_whatever_else_it_says(asker: GitHub, github: StandIn) -> None:
+    body = b'{"message": "M\xfcnchen: \x01 secondary rate limit", "documentation_url": "\\ud83d"}'
+    github.script("a/b", Answer(403, body=body))
+    assert isinstance(await in_vain(asker), GitHubRateLimited)
+
+
 async def test_a_bomb_is_not_unpacked_into_memory(asker: GitHub, github: StandIn) -> None:
     github.script("a/b", answers.gzip_bomb(64))
     tracemalloc.start()
