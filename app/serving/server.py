@@ -1,125 +1,133 @@
-"""The API's server: its address, its workers and what it says when it cannot start."""
+"""The API's server: its address, its workers, and a sentence if it cannot start."""
 
-import errno
+import asyncio
 import logging
 import os
 import socket
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 import uvicorn
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from app import deadlines
 from app.errors import StartError
 from app.logs import configure_logging
+from app.serving.listeners import bind, in_url, taken
+from app.serving.process import STDOUT, allow_many_connections, open_standard_streams
+from app.serving.protocol import UpgradeIgnoringProtocol
+from app.serving.workers import run_workers
 from app.settings import Settings
 
-# Each connection is an open file.
-MOST_FILES = 10_240
+# The exit status of a worker process that finds its port taken.
+PORT_TAKEN = 4
+# Seconds between the last connection and the end, in which requests are still taken.
+LAST_REQUESTS = 0.2
 
 
 def main() -> None:
-    """Serve until stopped; end with a sentence where that cannot be."""
+    """Serve until stopped; end with a sentence if the service cannot start."""
+    open_standard_streams()
     try:
         settings = Settings.load()
-        _serve(settings, _bound(settings.host, settings.port))
+        status = _serve(settings, bind(settings.host, settings.port))
     except StartError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         pass
+    else:
+        sys.exit(status)
 
 
-def _serve(settings: Settings, listener: socket.socket) -> None:
-    _allow_many_connections()
+def _serve(settings: Settings, listeners: Sequence[socket.socket]) -> int:
+    allow_many_connections()
     configure_logging(settings.log_level, settings.log_format)
-    port = listener.getsockname()[1]
-    print(_banner(settings, port), flush=True)
+    port = listeners[0].getsockname()[1]
+    _print(_banner(settings, port))
+    if settings.workers == 1:
+        _run(settings, listeners)
+        return 0
+    status = run_workers(settings.workers, partial(_work, settings), listeners)
+    if status == PORT_TAKEN:
+        raise taken(settings.host, port)
+    return status
+
+
+def _work(settings: Settings, listeners: Sequence[socket.socket]) -> None:
+    """Serve in a worker process."""
+    configure_logging(settings.log_level, settings.log_format)
+    try:
+        _run(settings, listeners)
+    except StartError:
+        sys.exit(PORT_TAKEN)
+
+
+def _run(settings: Settings, listeners: Sequence[socket.socket]) -> None:
     config = uvicorn.Config(
         "app.main:app",
         host=settings.host,
-        port=port,
-        workers=settings.workers,
-        http="app.serving.protocol:UpgradeIgnoringProtocol",
+        port=listeners[0].getsockname()[1],
+        http=UpgradeIgnoringProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=deadlines.SHUTDOWN,
     )
-    if settings.workers == 1:
-        _Server(config).run([listener])
-    else:
-        _log_address(config)
-        supervisor = Multiprocess(config, [listener])
-        supervisor.run()
-        if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
-            sys.exit(STARTUP_FAILURE)
+    _Server(config).run(list(listeners))
 
 
 class _Server(uvicorn.Server):
-    """A server on sockets that are bound; uvicorn's own does not say where that is."""
+    """uvicorn's server; it fails if it cannot listen, and serves all who were accepted."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
+        """Listen; raise StartError if another program does."""
         await super().startup(sockets)
-        # Of two sockets bound at once only one can listen; uvloop drops the other without a word.
+        host, port = self.config.host, self.config.port
+        # Of two sockets bound to one address only one can listen; uvloop closes the other silently.
         if any(listener.fileno() == -1 for listener in sockets or []):
             await self.lifespan.shutdown()
-            raise _taken(_address(self.config.host, self.config.port))
-        _log_address(self.config)
+            raise taken(host, port)
+        logging.getLogger("uvicorn.error").info(
+            "Uvicorn running on http://%s (Press CTRL+C to quit)", in_url(host, port)
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, answer those who are connected, and stop."""
+        waiting = [connection for listener in sockets or [] for connection in _waiting(listener)]
+        for server in self.servers:
+            server.close()
+        protocol = partial(
+            UpgradeIgnoringProtocol,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        for connection in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+        # Otherwise uvicorn closes a connection whose first request is on its way.
+        await asyncio.sleep(LAST_REQUESTS)
+        await super().shutdown(sockets)
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """Return a socket at this address, on which nobody listens yet; raises StartError."""
-    try:
-        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        # Else a port is in use for a minute after its last connection; Windows would share it.
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        address = _address(host, port)
-        if error.errno == errno.EADDRINUSE:
-            raise _taken(address) from error
-        raise StartError(
-            f"Nothing can listen on {address} ({error.strerror}). Set HOST to an address of this "
-            "machine, and PORT to a port that this user may use."
-        ) from error
-    return listener
+def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
+    """Accept the connections that the system has accepted, and would reset with the listener."""
+    with suppress(BlockingIOError):
+        while True:
+            yield listener.accept()[0]
 
 
-def _taken(address: str) -> StartError:
-    return StartError(
-        f"Another program listens on {address}. Stop it, or set PORT to another port; "
-        "PORT=0 takes any that is free."
-    )
-
-
-def _log_address(config: uvicorn.Config) -> None:
-    logging.getLogger("uvicorn.error").info(
-        "Uvicorn running on http://%s (Press CTRL+C to quit)", _address(config.host, config.port)
-    )
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _allow_many_connections() -> None:
-    """Raise the soft limit on open files, 256 or 1,024 on most machines, as far as is allowed."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource  # noqa: PLC0415  (Windows has none.)
-
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+def _print(text: str) -> None:
+    """Print; the service does not depend on it."""
+    with suppress(OSError):
+        # Not print(): what cannot be written would fail again when Python ends.
+        os.write(STDOUT, os.fsencode(f"{text}\n"))
 
 
 def _banner(settings: Settings, port: int) -> str:
     host = {"0.0.0.0": "localhost", "::": "localhost"}.get(settings.host, settings.host)  # noqa: S104
-    url = f"http://{_address(host, port)}"
+    url = f"http://{in_url(host, port)}"
     if settings.database_url is None:
         data = f"{settings.data_dir} (embedded PostgreSQL)"
     else:
