@@ -2,8 +2,7 @@
 
 TrackerError
 ├── StartError                    the service cannot start; the message says what to do
-│   ├── SettingsError
-│   └── EmbeddedPostgresError
+│   └── SettingsError
 └── Problem                       answered as RFC 9457 problem details
     ├── RequestProblem            what HTTP itself can do wrong: app/web/errors.py
     │   ├── MalformedRequest      400
@@ -53,10 +52,6 @@ class StartError(TrackerError):
 
 class SettingsError(StartError):
     """A setting makes no sense."""
-
-
-class EmbeddedPostgresError(StartError):
-    """The embedded PostgreSQL cannot be started."""
 
 
 class Problem(TrackerError):

@@ -1,22 +1,21 @@
 """Opens what the programs need from the settings, and closes it in reverse: the only wiring."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
-from typing import TypeVar
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import structlog
 from anyio import to_thread
 
 from app import __version__
 from app.database import Database
-from app.embedded import joined
+from app.embedded import EmbeddedPostgresError, joined
+from app.errors import StartError
 from app.services.github.client import GitHub
 from app.services.tracker import Tracker
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -29,7 +28,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         if settings.database_url is not None:
             url = settings.database_url.get_secret_value()
         else:
-            url = await stack.enter_async_context(_in_thread(joined(settings.data_dir)))
+            url = await stack.enter_async_context(_embedded(settings.data_dir))
         database = Database(url)
         stack.push_async_callback(database.close)
         await database.migrate()
@@ -64,10 +63,14 @@ async def open_tracker(settings: Settings) -> AsyncIterator[Tracker]:
 
 
 @asynccontextmanager
-async def _in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
-    """Enter and leave a context manager in a thread, because both may wait for a process."""
-    entered = await to_thread.run_sync(context.__enter__)
+async def _embedded(data_dir: Path) -> AsyncIterator[str]:
+    """Yield the URL of the embedded PostgreSQL; threads wait for its locks and processes."""
+    share = joined(data_dir)
     try:
-        yield entered
+        url = await to_thread.run_sync(share.__enter__)
+    except EmbeddedPostgresError as error:
+        raise StartError(str(error)) from error
+    try:
+        yield url
     finally:
-        await to_thread.run_sync(context.__exit__, None, None, None)
+        await to_thread.run_sync(share.__exit__, None, None, None)

@@ -1,6 +1,5 @@
 """The settings: environment variables, or lines of `.env`; `.env.example` explains each."""
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -10,22 +9,12 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app import PROJECT_DIR
+from app.embedded import default_data_dir
 from app.errors import SettingsError
 from app.postgres.url import connection_parameters
 
 _API_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", re.IGNORECASE)
 _ALLOWED_HOST = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
-
-
-def _default_data_dir() -> Path:
-    """Return `.data` in the project, unless root's PostgreSQL could not get there.
-
-    PostgreSQL does not run as root but as `nobody`, who may not pass through a private home.
-    """
-    private = any(not folder.stat().st_mode & 0o001 for folder in PROJECT_DIR.parents)
-    if private and os.name == "posix" and os.geteuid() == 0:
-        return Path("/var/lib/github-repository-tracker")
-    return PROJECT_DIR / ".data"
 
 
 class Settings(BaseSettings):
@@ -46,7 +35,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["console", "json"] | None = Field(None, description="console or json")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ("localhost", "127.0.0.1", "[::1]")
-    data_dir: Path = Field(default_factory=_default_data_dir)
+    data_dir: Path = Field(default_factory=lambda: default_data_dir(PROJECT_DIR))
 
     @classmethod
     def load(cls, env_file: Path | None = PROJECT_DIR / ".env") -> Self:

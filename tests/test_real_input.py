@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx2 as httpx
 import pytest
 
-from app.embedded.server import free_port
+from app.embedded.cluster import free_port
 from lab.github.process import GitHubProcess, github_process
 from lab.service import Service, embedded_in, running
 from tests.support.data_folder import data_folder
@@ -38,7 +38,7 @@ def data() -> Iterator[Path]:
 @contextmanager
 def running_on(data: Path, github: GitHubProcess) -> Iterator[Service]:
     """Run the service on this folder, on a port that it can tell before it listens."""
-    port = str(free_port(0))
+    port = str(free_port())
     with running(**embedded_in(data), GITHUB_API_URL=github.url, PORT=port) as service:
         yield service
 

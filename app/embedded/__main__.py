@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
+from app.embedded.errors import EmbeddedPostgresError
 from app.embedded.files import open_private
 from app.embedded.supervisor import supervise
-from app.errors import EmbeddedPostgresError
 
 _folder = Path(sys.argv[1])
 _lock = [int(number) for number in sys.argv[2:]] or [open_private(_folder / "supervisor.lock")]

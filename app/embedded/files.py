@@ -1,4 +1,4 @@
-"""Files that are nobody else's business, and locks on them."""
+"""Private files (mode 0600), atomic writes, file locks, and the ends of logs."""
 
 import fcntl
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def open_private(path: Path, flags: int = 0) -> int:
-    """Open or make a file of 0600 that belongs to whom the folder belongs, even to a guest root."""
+    """Open or create a file of mode 0600, owned by the folder's owner also if root creates it."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags, 0o600)
     if os.geteuid() == 0:
         owner = path.parent.stat()
@@ -15,7 +15,7 @@ def open_private(path: Path, flags: int = 0) -> int:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves the old or the new one."""
+    """Replace a file; a crash leaves the old one or the new one."""
     temporary = path.with_name(f"{path.name}.tmp")
     with os.fdopen(open_private(temporary, os.O_TRUNC), "w") as file:
         file.write(text)
@@ -26,7 +26,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Make renames in a folder survive a power cut."""
+    """Make the renames in a folder survive a power cut."""
     directory = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -35,7 +35,7 @@ def sync(folder: Path) -> None:
 
 
 def try_lock(file: int, kind: int) -> bool:
-    """Take the lock, shared or exclusive, unless somebody else has it."""
+    """Take the lock, shared or exclusive; return False if another process has it."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -44,10 +44,10 @@ def try_lock(file: int, kind: int) -> bool:
 
 
 def tail(log: Path) -> str:
-    """Return the end of a log."""
+    """Return the last lines of a log."""
     return last_lines(log.read_bytes()[-4096:]) if log.exists() else "(nothing)"
 
 
 def last_lines(output: bytes) -> str:
-    """Return the end of what a program wrote."""
+    """Return the last lines of a program's output."""
     return "\n".join(output.decode(errors="replace").splitlines()[-5:])

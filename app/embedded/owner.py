@@ -1,34 +1,40 @@
-"""Those who use the embedded PostgreSQL, and see to it that it is supervised."""
+"""A process's share in the embedded PostgreSQL; starts a supervisor if none runs."""
 
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
+from app.embedded.children import environment
+from app.embedded.errors import EmbeddedPostgresError
 from app.embedded.files import open_private, tail, try_lock
-from app.embedded.programs import environment
-from app.errors import EmbeddedPostgresError
 
-_PATIENCE = 60.0  # Seconds that an owner waits, once for its share and once for the server.
 _POLL = 0.02
+_PROBE_SECONDS = 2.0
+_RETRY_SECONDS = 5.0
+# The message of PostgreSQL's protocol that asks for TLS: its length and its code.
+_SSL_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)
 
 
 class Owner:
-    """One share in the server, and the duty to see to it that a supervisor runs."""
+    """One share in the server, and the duty to keep a supervisor running."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience: float) -> None:
         self.folder = folder
         self.failure = ""
+        self._patience = patience
         self._left = threading.Event()
         self._spawning = threading.Lock()
 
     def take_share(self) -> int:
-        """Take the shared lock; a server that is being stopped has to be gone first."""
+        """Take the shared lock, after a server that is stopping has stopped."""
         try:
             mode = 0o711 if os.geteuid() == 0 else 0o700
             self.folder.mkdir(mode=mode, parents=True, exist_ok=True)
@@ -36,33 +42,35 @@ class Owner:
         except OSError as error:
             raise EmbeddedPostgresError(
                 f"The data folder {self.folder} cannot be used ({error.strerror}). Set DATA_DIR "
-                "to a folder that this user may write to, or set DATABASE_URL."
+                "to a folder that this user can write to, or set DATABASE_URL."
             ) from error
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + self._patience
         while not try_lock(share, fcntl.LOCK_SH):
             if time.monotonic() > deadline:
                 os.close(share)
                 raise EmbeddedPostgresError(
-                    f"The PostgreSQL in {self.folder} is still stopping after {_PATIENCE:.0f} s."
+                    f"The PostgreSQL in {self.folder} is still stopping "
+                    f"after {self._patience:.0f} s."
                 )
             time.sleep(_POLL)
         return share
 
     def wait_for_url(self) -> str:
-        """Wait until a supervisor says that PostgreSQL is ready."""
-        deadline = time.monotonic() + _PATIENCE
+        """Return the URL as soon as PostgreSQL is ready."""
+        deadline = time.monotonic() + self._patience
         while not self.failure and time.monotonic() < deadline:
-            if url := self._published_url():
+            if (url := self._published_url()) and _accepts_connections(url):
                 return url
             time.sleep(_POLL)
-        log = self.folder / "postgres.log"
+        if self.failure:
+            raise EmbeddedPostgresError(self.failure)
+        log, waited = self.folder / "postgres.log", f"{self._patience:.0f} s"
         raise EmbeddedPostgresError(
-            self.failure
-            or f"PostgreSQL is not ready after {_PATIENCE:.0f} s. {log} ends with:\n{tail(log)}"
+            f"PostgreSQL is not ready after {waited}. {log} ends with:\n{tail(log)}"
         )
 
     def _published_url(self) -> str | None:
-        """Read where PostgreSQL is, unless a supervisor that was killed left that behind."""
+        """Return the URL that a supervisor published; one that was killed has left the lock."""
         try:
             with (self.folder / "server.json").open("rb") as published:
                 if try_lock(published.fileno(), fcntl.LOCK_SH):
@@ -79,15 +87,15 @@ class Owner:
             except OSError as error:
                 self.failure = f"The supervisor of PostgreSQL cannot be started: {error}"
             # A failure may pass (a full disk); a supervisor that was killed is replaced at once.
-            self._left.wait(5 if self.failure else _POLL)
+            self._left.wait(_RETRY_SECONDS if self.failure else _POLL)
 
     def leave(self) -> None:
-        """Start no supervisor from here on; the thread ends when it gets its lock."""
+        """Start no further supervisor; the thread ends when it gets its lock."""
         with self._spawning:
             self._left.set()
 
     def _supervise_once(self) -> str:
-        """Wait until there is no supervisor, start one, and wait for its end; why it failed."""
+        """Start a supervisor as soon as there is none, wait for its end, return why it failed."""
         lock = open_private(self.folder / "supervisor.lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -119,3 +127,19 @@ class Owner:
             start_new_session=True,  # Ctrl-C in the owner's terminal is not for the supervisor.
         )
         return supervisor, log
+
+
+def _accepts_connections(url: str) -> bool:
+    """Return whether a server at this URL answers.
+
+    The locks of a process that is killed outlive it by some milliseconds, on a busy machine by
+    fifty: the kernel releases them when its last thread has ended. PostgreSQL answers a request for
+    TLS by one letter, from a process that it forks for the connection, which it cannot when dead.
+    """
+    where = urlsplit(url)
+    try:
+        with socket.create_connection((where.hostname, where.port), _PROBE_SECONDS) as connection:
+            connection.sendall(_SSL_REQUEST)
+            return bool(connection.recv(1))
+    except OSError:
+        return False

@@ -1,4 +1,4 @@
-"""The process that runs PostgreSQL for as long as it has owners."""
+"""The process that runs PostgreSQL while it has owners."""
 
 import fcntl
 import queue
@@ -8,24 +8,26 @@ import threading
 import time
 from pathlib import Path
 
+from app.embedded.cluster import Cluster
+from app.embedded.errors import EmbeddedPostgresError
 from app.embedded.files import open_private, tail, try_lock
 from app.embedded.server import STOP_SECONDS, Server
-from app.errors import EmbeddedPostgresError
 
 _POLL = 0.02
-_STABLE_SECONDS = 5
+_STABLE_SECONDS = 5  # After which a server counts as well, and its earlier failures as over.
 _STOP, _DIED = "stop", "died"
 
 
 class Supervisor:
-    """Keeps PostgreSQL running until its owners are gone."""
+    """Restarts PostgreSQL whenever it dies, until it has no owners."""
 
-    def __init__(self, server: Server, events: "queue.SimpleQueue[str]") -> None:
+    def __init__(self, cluster: Cluster, server: Server, events: "queue.SimpleQueue[str]") -> None:
+        self._cluster = cluster
         self._server = server
         self._events = events
 
     def run(self) -> None:
-        """Restart PostgreSQL whenever it dies; give up when it dies again and again."""
+        """Run PostgreSQL; raise EmbeddedPostgresError if it dies again and again."""
         failures, was_ready, pause = 0, False, 0.0
         while self._next_event(pause) != _STOP:
             started = time.monotonic()
@@ -34,21 +36,21 @@ class Supervisor:
                 return
             was_ready |= ready
             if not was_ready:
-                self._server.choose_port()
+                self._cluster.choose_port()
             if ready and time.monotonic() - started > _STABLE_SECONDS:
                 failures = 0
-            end_of_log = tail(self._server.log)
-            # The backends of a PostgreSQL that was killed may need a while until they notice it.
-            if "pre-existing shared memory block" not in end_of_log:
+            # Backends of a server that was killed may need a while to notice it.
+            if "pre-existing shared memory block" not in self._server.log_since_start():
                 failures += 1
             if failures > (10 if was_ready else 3):
+                log = self._server.log
                 raise EmbeddedPostgresError(
-                    f"PostgreSQL does not stay up. {self._server.log} ends with:\n{end_of_log}"
+                    f"PostgreSQL does not stay up. {log} ends with:\n{tail(log)}"
                 )
             pause = min(0.05 * 2**failures, 2)
 
     def _run_once(self) -> tuple[str, bool]:
-        """Run PostgreSQL until an event; returns that, and whether it was ready before."""
+        """Run PostgreSQL until an event; return that event and whether the server was ready."""
         self._server.limit_log()
         postgres = self._server.start()
         waiter = threading.Thread(target=self._report_death, args=[postgres], daemon=True)
@@ -80,7 +82,7 @@ class Supervisor:
 
 
 def supervise(folder: Path, lock: int) -> None:
-    """Be the supervisor, unless there is one."""
+    """Be the supervisor of this data folder, unless it has one; raises EmbeddedPostgresError."""
     if not try_lock(lock, fcntl.LOCK_EX):
         return
     events: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -93,6 +95,9 @@ def supervise(folder: Path, lock: int) -> None:
         events.put(_STOP)
 
     threading.Thread(target=report_unowned, daemon=True).start()
-    server = Server(folder, lock)
-    server.prepare()
-    Supervisor(server, events).run()
+    cluster = Cluster(folder, lock)
+    server = Server(cluster)
+    server.retract()  # The URL of a supervisor that was killed.
+    server.stop_leftover()  # It has the port.
+    cluster.prepare()
+    Supervisor(cluster, server, events).run()

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2 as httpx
 
-from app.embedded.server import free_port
+from app.embedded.cluster import free_port
 from lab.cluster.tools import Tools
 from lab.processes import children, is_alive, send
 
@@ -25,10 +25,10 @@ _POLL = 0.02
 class Ports:
     """Where a node listens, always on loopback."""
 
-    postgresql: int = field(default_factory=lambda: free_port(0))
-    rest: int = field(default_factory=lambda: free_port(0))
-    etcd: int = field(default_factory=lambda: free_port(0))
-    etcd_peer: int = field(default_factory=lambda: free_port(0))
+    postgresql: int = field(default_factory=free_port)
+    rest: int = field(default_factory=free_port)
+    etcd: int = field(default_factory=free_port)
+    etcd_peer: int = field(default_factory=free_port)
 
 
 class Node:

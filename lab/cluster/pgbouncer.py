@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from app.embedded.server import free_port
+from app.embedded.cluster import free_port
 from lab.cluster.tools import PROJECT, Missing, Tools, debian_program, library_path
 from lab.database import embedded
 
@@ -37,7 +37,7 @@ ELSEWHERE = (
     "tests/faults",
     "tests/lab",
     "tests/test_container.py",
-    "tests/test_embedded.py",
+    "tests/embedded",
     "tests/test_setup.py",
 )
 
@@ -55,7 +55,7 @@ def pgbouncer(server: str, folder: Path) -> Iterator[str]:
     """Run a PgBouncer before this server and yield its URL. Raises Missing."""
     tools, address = Tools(), urlsplit(server)
     program = debian_program("pgbouncer", "usr/sbin/pgbouncer", libraries=True)
-    port = free_port(0)
+    port = free_port()
     configuration = folder / "pgbouncer.ini"
     configuration.write_text(
         f"""[databases]

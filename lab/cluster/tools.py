@@ -9,14 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from app.embedded.programs import (
-    as_user,
-    die_with_parent,
-    reachable_programs,
-    succeeds_as,
-    unprivileged_user,
-)
-from app.errors import EmbeddedPostgresError
+from app.embedded import EmbeddedPostgresError
+from app.embedded.children import as_user, die_with_parent, succeeds_as, unprivileged_user
+from app.embedded.programs import reachable_programs
 
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDER = PROJECT / ".cluster"

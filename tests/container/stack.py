@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from app import PROJECT_DIR
-from app.embedded.server import free_port
+from app.embedded.cluster import free_port
 from tests.support.promises import SELECT, Row
 
 HERE = Path(__file__).resolve().parent

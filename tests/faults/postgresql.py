@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from app.embedded.cluster import Cluster
 from app.embedded.server import Server
 from tests.support.data_folder import data_folder
 from tests.support.waiting import PATIENCE, POLL, eventually, until
@@ -48,9 +49,10 @@ class OwnPostgreSQL:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o711)
         self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        self._server = Server(folder, self._lock)
-        self._server.prepare()
-        self.url = Embedded(folder).url
+        cluster = Cluster(folder, self._lock)
+        cluster.prepare()
+        self._server = Server(cluster)
+        self.url = cluster.url
         self.start()
 
     def start(self) -> None:

@@ -36,7 +36,5 @@ def test_a_port_that_is_taken_at_one_address_is_reported() -> None:
 
 @pytest.mark.parametrize("host", ["m\u00fcnchen", "a..b", "a" * 64, "\ud800", "-", "300.1.1.1"])
 def test_a_host_that_is_no_address_is_reported(host: str) -> None:
-    with pytest.raises(
-        StartError, match=r"^Nothing can listen on .*\(.+\)\. Set HOST to"
-    ):
+    with pytest.raises(StartError, match=r"^Nothing can listen on .*\(.+\)\. Set HOST to"):
         bind(host, 0)

@@ -1,0 +1,1 @@
+"""Tests of app/embedded, with real processes that are really killed."""
