@@ -50,7 +50,7 @@ class Stack:
         self.name = f"tracker-test-{os.getpid()}"
         self.token = "ghp_" + secrets.token_hex(18)
         self.password = secrets.token_hex(12)
-        self.port, self.github_port = free_port(0), free_port(0)
+        self.port, self.github_port = free_port(), free_port()
         dockerfile = (PROJECT_DIR / "Dockerfile").read_text()
         (self.base,) = re.findall(r"^ARG BASE=(.+)$", dockerfile, re.MULTILINE)
         self._variables = {
