@@ -1,69 +1,23 @@
 """All SQL: statements and flushes, but no commit; whoever calls owns the transaction."""
 
-import struct
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, LiteralString
 from uuid import UUID
 
-from psycopg.pq.abc import PGresult
 from sqlalchemy import Row, Text, cast, delete, func, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models import Check, GitHubLink, GitHubRepository, Record, Repository, Tracked
 
-# As in PostgreSQL's catalog pg_type.
-_TEXT_OID = 25
-_UUID_OID = 2950
+# What `Database.fetch` is: it takes a SELECT, the elements of its one parameter, and a deadline.
+Fetch = Callable[[LiteralString, list[Any], float], Awaitable[list[tuple[Any, ...]]]]
 
-K = TypeVar("K")
-
-
-class KeyedSelect(NamedTuple, Generic[K]):
-    """A SELECT of the rows for many keys, for `statement.PreparedStatement`.
-
-    It is on the way of every GET and POST, where the ORM's share of the work would cost more than
-    PostgreSQL's. The one parameter is an array in PostgreSQL's binary form.
-    """
-
-    sql: bytes
-    parameter: Callable[[Sequence[K]], bytes]
-    key: Callable[[Record], K]
-
-    def rows(self, result: PGresult) -> dict[K, Record]:
-        """Return the rows of a binary result, by key."""
-        value = result.get_value
-        rows = [
-            Record(
-                UUID(bytes=value(number, 0)),
-                (value(number, 1) or b"").decode(),
-                (value(number, 2) or b"").decode(),
-                int.from_bytes(value(number, 3) or b""),
-            )
-            for number in range(result.ntuples)
-        ]
-        return {self.key(row): row for row in rows}
-
-
-def _array(element_oid: int, elements: Sequence[bytes]) -> bytes:
-    """Return a one-dimensional array as PostgreSQL's array_recv reads it."""
-    header = struct.pack("!5i", 1, 0, element_oid, len(elements), 1)
-    return header + b"".join(struct.pack("!i", len(element)) + element for element in elements)
-
-
-BY_ID = KeyedSelect[UUID](
-    b"SELECT id, owner, repo_name, stars FROM repositories WHERE id = ANY($1::uuid[])",
-    lambda ids: _array(_UUID_OID, [repository_id.bytes for repository_id in ids]),
-    lambda row: row.id,
-)
-
-# A key is the name in lower case, owner/repo_name.
-BY_NAME = KeyedSelect[str](
-    b"SELECT id, owner, repo_name, stars FROM unnest($1::text[]) AS name JOIN repositories"
-    b" ON lower(owner) = split_part(name, '/', 1) AND lower(repo_name) = split_part(name, '/', 2)",
-    lambda names: _array(_TEXT_OID, [name.encode() for name in names]),
-    lambda row: row.full_name.lower(),
-)
-
+# Every GET and POST waits for one of these. The ORM would cost more than PostgreSQL does.
+_BY_ID = "SELECT id, owner, repo_name, stars FROM repositories WHERE id = ANY(%s)"
+_BY_NAME = """
+    SELECT id, owner, repo_name, stars FROM unnest(%s::text[]) AS name JOIN repositories
+    ON lower(owner) = split_part(name, '/', 1) AND lower(repo_name) = split_part(name, '/', 2)
+"""
 
 # `repositories` is named first, so FOR UPDATE locks its row first, as a DELETE does.
 _TRACKED = select(
@@ -105,6 +59,17 @@ _STORE = text("""
 
 # Any number will do, as long as no other program uses it on the same database.
 _NAMES_LOCK = 7_291_650_815
+
+
+async def read_by_id(fetch: Fetch, ids: list[UUID], deadline: float) -> dict[UUID, Record]:
+    """Return the records with these ids."""
+    return {row[0]: Record(*row) for row in await fetch(_BY_ID, ids, deadline)}
+
+
+async def read_by_name(fetch: Fetch, names: list[str], deadline: float) -> dict[str, Record]:
+    """Return the records with these names, each `owner/repo_name` in lower case."""
+    records = [Record(*row) for row in await fetch(_BY_NAME, names, deadline)]
+    return {record.full_name.lower(): record for record in records}
 
 
 async def find(*, session: AsyncSession, repository_id: UUID) -> Tracked | None:

@@ -1,162 +1,184 @@
-"""Transactions on PostgreSQL that end in time."""
+"""Transactions and reads on PostgreSQL that end in time."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 import structlog
+from psycopg import AsyncCursor
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import DatabaseUnavailable
 from app.postgres import migration
-from app.postgres.connections import UNAVAILABLE, Connection, Connector, reason
+from app.postgres.connections import UNAVAILABLE, connect, reason
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# Ten services of one worker each, with three connections more each for reading, stay below the
-# hundred connections that PostgreSQL allows as it comes.
+# A worker needs few connections: each is in use for about a millisecond per write. The tenth of
+# every ten workers still fits into PostgreSQL's default of a hundred.
 POOL_SIZE = 6
 
+# PostgreSQL was restarted, another host leads now, or a migration made the plan stale.
+_RETRYABLE = (*UNAVAILABLE, psycopg.NotSupportedError)
 
-class _LostBeforeCommit(Exception):
-    """The connection turned out to be dead and nothing was committed: a new one may do."""
-
-
-class _Pool(AsyncAdaptedQueuePool):
-    """A pool that keeps no connection once it was disposed of: nobody would close it."""
-
-    _disposed = False
-
-    def dispose(self) -> None:
-        """Close the connections that lie idle now, and those in use when they are given back."""
-        self._disposed = True
-        super().dispose()
-
-    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        if self._disposed:
-            record.close()
-        super()._do_return_conn(record)  # Still given back: it wakes who waits for a slot.
+# Seconds that PostgreSQL has to cancel what is late.
+_CANCELLATION = 1.0
 
 
 class Database:
-    """The connections to one PostgreSQL, or to whichever of several hosts is writable."""
+    """The connections to one PostgreSQL, or to whichever of several hosts is writable.
+
+    A deadline is a time of the event loop's clock. Whatever PostgreSQL has not answered by then
+    raises DatabaseUnavailable, and no connection that was open at that time is used again: what
+    froze one of them has frozen the others too.
+    """
 
     def __init__(self, url: str) -> None:
-        self._connector = Connector(url)
+        self._url = url
         self._engine = create_async_engine(
             "postgresql+psycopg://",
-            async_creator=self._connector.open,
-            poolclass=_Pool,
+            async_creator=partial(connect, url),
+            isolation_level="READ COMMITTED",
             pool_size=POOL_SIZE,
-            max_overflow=0,
+            max_overflow=-1,  # The semaphore is the limit.
             pool_use_lifo=True,
             hide_parameters=True,
         )
-        event.listen(self._engine.sync_engine, "checkout", self._check)
-        event.listen(self._engine.sync_engine, "checkin", _note_use)
+        event.listen(self._engine.sync_engine, "checkout", self._refuse_silent)
+        # Not SQLAlchemy's own limit: whoever waits for that is not told when a connection fails.
+        self._slots = asyncio.Semaphore(POOL_SIZE)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._idle_readers: list[AsyncCursor[Any]] = []
+        self._silences = 0  # Calls so far that PostgreSQL did not answer in time.
         self._tasks: set[asyncio.Task[Any]] = set()
-
-    @property
-    def generation(self) -> int:
-        """The generation of the connections that may be used, see Connector."""
-        return self._connector.generation
 
     async def transaction(
         self, work: Callable[[AsyncSession], Awaitable[T]], *, deadline: float
     ) -> T:
-        """Return what `work` returns, committed; `deadline` is a time of the event loop's clock.
+        """Return what `work` returns, committed.
 
-        Raises DatabaseUnavailable when PostgreSQL does not answer by then; what `work` did is
-        then rolled back, unless the connection was lost in the middle of the commit itself. The
-        work has a task of its own: a caller who goes away does not tear a transaction apart.
+        Raises DatabaseUnavailable; what `work` did is then rolled back, unless the connection was
+        lost in the middle of the commit itself. A caller who goes away does not abort it.
         """
-        generation = self.generation
-        task = asyncio.create_task(self._transact(work))
+        return await asyncio.shield(self._start(self._in_time(self._transact(work), deadline)))
+
+    async def fetch(
+        self, sql: LiteralString, values: list[Any], deadline: float
+    ) -> list[tuple[Any, ...]]:
+        """Return the rows of a prepared SELECT whose one parameter is an array.
+
+        Raises DatabaseUnavailable.
+        """
+        return await self._in_time(self._fetch(sql, values), deadline)
+
+    async def migrate(self, *, patience: float = migration.PATIENCE) -> None:
+        """Bring the schema up to date, see `app.postgres.migration`; raises StartError."""
+        await migration.migrate(self._engine, patience=patience)
+
+    async def close(self) -> None:
+        """Wait a second for what is under way, then close every connection."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1)
+            await asyncio.gather(*map(_cancel, self._tasks))
+        await self._engine.dispose()
+        await self._close_idle_readers()
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await asyncio.shield(task)
-        except TimeoutError:
-            task.cancel()
-            log.warning("database does not answer in time")
-            await self.distrust(generation)
-            raise DatabaseUnavailable from None
+        return task
 
-    async def _transact(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+    async def _in_time(self, work: Coroutine[Any, Any, T], deadline: float) -> T:
+        task = self._start(work)
+        await asyncio.wait([task], timeout=deadline - asyncio.get_running_loop().time())
+        if not task.done():
+            self._start(_cancel(task))
+            log.warning("database does not answer in time")
+            self._silences += 1
+            await self._close_idle_readers()
+            raise DatabaseUnavailable
         try:
-            try:
-                return await self._attempt(work)
-            except _LostBeforeCommit:
-                return await self._attempt(work)
-        except (*UNAVAILABLE, _LostBeforeCommit) as error:
+            return task.result()
+        except UNAVAILABLE as error:
             log.warning("database unavailable", reason=reason(error))
             raise DatabaseUnavailable from error
 
-    async def _attempt(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        committing = False
-        try:
-            async with self._sessions.begin() as session:
-                result = await work(session)
-                committing = True
-        except DBAPIError as error:
-            if error.connection_invalidated and not committing:
-                raise _LostBeforeCommit(reason(error)) from error
-            raise
-        else:
-            return result
+    async def _transact(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        is_retry = False
+        while True:
+            is_committing = False
+            try:
+                async with self._slots, self._sessions.begin() as session:
+                    result = await work(session)
+                    is_committing = True
+            except DBAPIError as error:
+                # A connection that was lost before the commit is replaced once.
+                if is_retry or is_committing or not error.connection_invalidated:
+                    raise
+                is_retry = True
+            else:
+                return result
 
-    async def connect(self) -> Connection:
-        """Return a connection of its own in autocommit mode, outside of the pool."""
+    def _refuse_silent(self, _connection: object, entry: ConnectionPoolEntry, _: object) -> None:
+        """Let SQLAlchemy replace a connection that was open when PostgreSQL fell silent."""
+        if entry.info.setdefault("silences", self._silences) < self._silences:
+            raise DisconnectionError
+
+    async def _fetch(self, sql: LiteralString, values: list[Any]) -> list[tuple[Any, ...]]:
+        # An idle connection may be dead: then the next one is used, at last a new one.
+        while self._idle_readers:
+            with suppress(*_RETRYABLE):
+                return await self._fetch_by(self._idle_readers.pop(), sql, values)
+        return await self._fetch_by(await self._new_reader(), sql, values)
+
+    async def _fetch_by(
+        self, reader: AsyncCursor[Any], sql: LiteralString, values: list[Any]
+    ) -> list[tuple[Any, ...]]:
         try:
-            connection = await self._connector.open()
+            await reader.execute(sql, [values], prepare=True)
+            rows = await reader.fetchall()
+        except BaseException:
+            await reader.connection.close()
+            raise
+        self._idle_readers.append(reader)
+        return rows
+
+    async def _new_reader(self) -> AsyncCursor[Any]:
+        """Return a cursor on a connection of its own.
+
+        Both are kept, and their plan: to make a cursor or a plan costs about as much as to
+        execute the SELECT.
+        """
+        try:
+            connection = await connect(self._url, has_one_plan=True)
         except psycopg.OperationalError:
-            # Where connections are scarce, those that lie idle in the pool keep this one out.
-            await self._engine.dispose()
-            raise
-        await connection.set_autocommit(True)
-        return connection
+            # If connections are scarce, one that lies idle in the pool makes room.
+            async with self._engine.connect() as idle:
+                await idle.invalidate()
+            connection = await connect(self._url, has_one_plan=True)
+        return connection.cursor(binary=True)
 
-    async def distrust(self, generation: int) -> None:
-        """Let nobody use a connection of this generation again, see Connector."""
-        if self._connector.distrust(generation):
-            await self._engine.dispose()
-
-    async def migrate(self) -> None:
-        """Bring the schema up to date, see `app.postgres.migration`; raises StartError."""
-        await migration.migrate(self._engine)
-
-    async def close(self) -> None:
-        """Wait for the transactions under way, then close every connection."""
-        for _ in range(3):  # One that is cancelled once waits ten seconds for a frozen PostgreSQL.
-            if self._tasks:
-                _, late = await asyncio.wait(self._tasks, timeout=1)
-                for task in late:
-                    task.cancel()
-        await self._engine.dispose()
-
-    def _check(self, dbapi_connection: Any, _record: object, _proxy: object) -> None:
-        """Keep the pool from handing out a connection that died while it lay idle."""
-        if dbapi_connection.driver_connection.is_idle:
-            dbapi_connection.run_async(self._check_idle)
-
-    async def _check_idle(self, connection: Connection) -> None:
-        try:
-            if await connection.answers():
-                return
-        except TimeoutError:
-            await self.distrust(connection.generation)
-        raise DisconnectionError("the connection does not answer")
+    async def _close_idle_readers(self) -> None:
+        while self._idle_readers:
+            await self._idle_readers.pop().connection.close()
 
 
-def _note_use(dbapi_connection: Any, _record: object) -> None:
-    if dbapi_connection is not None:
-        dbapi_connection.driver_connection.used = time.monotonic()
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    """Cancel a task until it ends.
+
+    When psycopg is cancelled, it first asks PostgreSQL to stop executing and waits up to ten
+    seconds for the answer; when it is cancelled again, it closes the connection.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCELLATION)
+    await asyncio.gather(task, return_exceptions=True)  # Its error concerns nobody.

@@ -4,7 +4,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from app.database import Database
 from app.embedded import joined
+from app.postgres.migration import PATIENCE
 
 
 def url_of(parameters: dict[str, Any]) -> str:
@@ -31,11 +32,12 @@ def embedded(data: Path) -> Iterator[str]:
 
 
 @contextmanager
-def new_database(server_url: str) -> Iterator[str]:
-    """Create an empty database and yield its URL; it is dropped at the end."""
+def new_database(server_url: str, options: LiteralString = "") -> Iterator[str]:
+    """Create an empty database, with options of CREATE DATABASE; yield its URL, then drop it."""
     name = f"tracker_test_{uuid4().hex}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        create = sql.SQL("CREATE DATABASE {} {}")
+        connection.execute(create.format(sql.Identifier(name), sql.SQL(options)))
         try:
             yield url_of({**conninfo_to_dict(server_url), "dbname": name})
         finally:
@@ -43,10 +45,10 @@ def new_database(server_url: str) -> Iterator[str]:
             connection.execute(drop)
 
 
-async def migrate(url: str) -> None:
-    """Bring a database up to date."""
+async def migrate(url: str, *, patience: float = PATIENCE) -> None:
+    """Bring a database up to date, waiting for so many seconds for a server that is starting."""
     database = Database(url)
     try:
-        await database.migrate()
+        await database.migrate(patience=patience)
     finally:
         await database.close()

@@ -55,6 +55,19 @@ def database_url(postgresql: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def empty_database(postgresql: str) -> Iterator[str]:
+    with new_database(postgresql) as url:
+        yield url
+
+
+@pytest.fixture
+async def own_database(empty_database: str) -> str:
+    """A database of the test's own, with the schema."""
+    await migrate(empty_database)
+    return empty_database
+
+
+@pytest.fixture
 def rows(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection of the test's own; the tables are empty when the test begins.
 

@@ -1,43 +1,34 @@
-"""Transactions that end in time, a PostgreSQL that goes and comes back, and the migrations."""
+"""Transactions and reads that end in time, on a PostgreSQL that is locked, lost or silent."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from uuid import uuid4
 
-import httpx2 as httpx
 import psycopg
 import pytest
-from alembic import command
+from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-import app.database
-import app.postgres.migration
-from app import PROJECT_DIR
-from app.database import Database
-from app.errors import DatabaseUnavailable, StartError
+from app.database import POOL_SIZE, Database
+from app.errors import DatabaseUnavailable
 from app.postgres.url import connection_parameters
-from lab.database import migrate, new_database, url_of
-from lab.github.server import GitHub
-from tests.conftest import Serve
-from tests.support.database import Wire, alembic, closed, terminate
+from lab.database import url_of
+from tests.support.database import (
+    Rows,
+    Wire,
+    backends,
+    closed,
+    in_seconds,
+    locked,
+    terminate_all,
+    until_blocked,
+    until_no_backend_is_left,
+    url_of_both,
+)
 
-Rows = psycopg.Connection[Any]
 INSERT = text("INSERT INTO repositories VALUES (gen_random_uuid(), 'o', 'r', 1)")
-
-
-@pytest.fixture
-def empty_database(postgresql: str) -> Iterator[str]:
-    with new_database(postgresql) as url:
-        yield url
-
-
-@pytest.fixture
-async def own_database(empty_database: str) -> str:
-    """A database of the test's own, with the schema."""
-    await migrate(empty_database)
-    return empty_database
 
 
 @pytest.fixture
@@ -45,16 +36,6 @@ async def database(database_url: str, rows: Rows) -> AsyncIterator[Database]:
     database = Database(database_url)
     yield database
     await database.close()
-
-
-def tables(url: str) -> set[str]:
-    with psycopg.connect(**connection_parameters(url)) as connection:
-        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        return {name for (name,) in found}
-
-
-def in_seconds(seconds: float) -> float:
-    return asyncio.get_running_loop().time() + seconds
 
 
 def count(rows: Rows) -> int:
@@ -140,11 +121,28 @@ async def test_after_more_late_transactions_than_connections_the_pool_is_usable(
 ) -> None:
     late = [
         database.transaction(insert_and_sleep, deadline=in_seconds(0.3))
-        for _ in range(app.database.POOL_SIZE * 2)
+        for _ in range(POOL_SIZE * 2)
     ]
     errors = await asyncio.gather(*late, return_exceptions=True)
     assert {type(error) for error in errors} == {DatabaseUnavailable}
     assert await database.transaction(select_one, deadline=in_seconds(5)) == 1
+
+
+async def test_when_connections_fail_no_transaction_waits_until_its_deadline() -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        database = Database(f"postgresql://127.0.0.1:{port}/nothing")
+        many = [
+            database.transaction(select_one, deadline=in_seconds(30)) for _ in range(POOL_SIZE * 5)
+        ]
+        async with asyncio.timeout(10):
+            errors = await asyncio.gather(*many, return_exceptions=True)
+        await database.close()
+    assert {type(error) for error in errors} == {DatabaseUnavailable}
 
 
 async def test_a_caller_who_goes_away_does_not_tear_a_transaction_apart(
@@ -206,204 +204,253 @@ async def test_connections_that_were_lost_while_idle_are_replaced(
     assert await database.transaction(pid, deadline=in_seconds(5)) != before
 
 
-# A PostgreSQL that is away, as clients of the service see it
-
-
-async def track(client: httpx.AsyncClient, github: GitHub) -> str:
-    github.add("fastapi", "fastapi", stars=5)
-    reference = {"owner": "fastapi", "repo_name": "fastapi"}
-    response = await client.post("/repos", json=reference)
-    assert response.status_code == 201
-    return response.headers["location"]
-
-
-def is_unavailable(response: httpx.Response) -> bool:
-    told = (response.status_code, response.json()["type"])
-    return told == (503, "/problems/database-unavailable")
-
-
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_when_postgresql_has_dropped_its_connections_nobody_notices(
-    client: httpx.AsyncClient, github: GitHub, postgresql: str, database_url: str, method: str
+async def test_a_transaction_is_read_committed_whatever_the_database_prefers(
+    database: Database, database_url: str, rows: Rows
 ) -> None:
-    path = await track(client, github)
-    assert (await client.get(path)).status_code == 200
-    with psycopg.connect(postgresql, autocommit=True) as connection:
-        terminate(connection, str(connection_parameters(database_url)["dbname"]))
-    response = await client.request(method, path)
-    assert response.status_code in {200, 204}
+    async def isolation(session: AsyncSession) -> Any:
+        return await session.scalar(text("SHOW transaction_isolation"))
+
+    name = sql.Identifier(str(connection_parameters(database_url)["dbname"]))
+    prefer = sql.SQL("ALTER DATABASE {} SET default_transaction_isolation = 'serializable'")
+    rows.execute(prefer.format(name))
+    try:
+        assert await database.transaction(isolation, deadline=in_seconds(5)) == "read committed"
+    finally:
+        rows.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(name))
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_a_postgresql_that_refuses_connections_is_503(
-    serve: Serve, github: GitHub, postgresql: str, own_database: str, method: str
-) -> None:
-    async with serve(database_url=own_database) as client:
-        path = await track(client, github)
-        with closed(postgresql, own_database):
-            response = await client.request(method, path)
-    assert is_unavailable(response)
-    assert int(response.headers["retry-after"]) == response.json()["retry_after"] >= 1
+# Reads
+
+STARS = "SELECT repo_name, stars FROM repositories WHERE repo_name = ANY(%s)"
 
 
-async def test_when_postgresql_refuses_connections_github_is_not_asked(
-    serve: Serve, github: GitHub, postgresql: str, own_database: str
-) -> None:
-    async with serve(database_url=own_database) as client:
-        with closed(postgresql, own_database):
-            reference = {"owner": "fastapi", "repo_name": "fastapi"}
-            assert is_unavailable(await client.post("/repos", json=reference))
-    assert github.count == 0
-
-
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_when_postgresql_is_back_all_is_well(
-    serve: Serve, github: GitHub, postgresql: str, own_database: str, method: str
-) -> None:
-    async with serve(database_url=own_database) as client:
-        path = await track(client, github)
-        with closed(postgresql, own_database):
-            assert is_unavailable(await client.request(method, path))
-        assert (await client.request(method, path)).status_code in {200, 204}
-
-
-async def test_a_frozen_postgresql_is_503_within_six_seconds_and_then_all_is_well(
-    serve: Serve, github: GitHub, database_url: str
-) -> None:
-    """The promise is five seconds; the sixth is for a slow machine."""
-    methods = ["GET", "PUT", "DELETE"]
-    async with Wire.to(database_url) as wire, serve(database_url=wire.url) as client:
-        path = await track(client, github)
-        assert (await client.get(path)).status_code == 200
-        wire.freeze()
-        async with asyncio.timeout(6):
-            requests = (client.request(method, path) for method in methods)
-            away = await asyncio.gather(*requests)
-        wire.thaw()
-        back = [await client.request(method, path) for method in methods]
-    assert [is_unavailable(response) for response in away] == [True] * 3
-    assert [response.status_code for response in back] == [200, 200, 204]
-
-
-# Migrations
-
-
-async def test_ten_applications_may_migrate_an_empty_database_at_once(empty_database: str) -> None:
-    async with asyncio.timeout(20):
-        await asyncio.gather(*(migrate(empty_database) for _ in range(10)))
-    assert tables(empty_database) == {"alembic_version", "github_links", "repositories"}
-
-
-async def test_processes_that_start_at_once_may_migrate_an_empty_database(
-    empty_database: str,
-) -> None:
-    program = "import asyncio, sys; from lab.database import migrate; "
-    program += "asyncio.run(migrate(sys.argv[1]))"
-    started = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program, empty_database, cwd=PROJECT_DIR
+def store(rows: Rows, *names: str) -> None:
+    for stars, name in enumerate(names):
+        rows.execute(
+            "INSERT INTO repositories VALUES (gen_random_uuid(), 'o', %s, %s)", (name, stars)
         )
-        for _ in range(4)
-    ]
-    assert await asyncio.gather(*(process.wait() for process in started)) == [0] * 4
-    assert tables(empty_database) == {"alembic_version", "github_links", "repositories"}
 
 
-async def test_migrating_again_changes_nothing(own_database: str) -> None:
-    with psycopg.connect(**connection_parameters(own_database)) as connection:
-        connection.execute("INSERT INTO repositories VALUES (gen_random_uuid(), 'o', 'r', 1)")
-    await migrate(own_database)
-    with psycopg.connect(**connection_parameters(own_database)) as connection:
-        assert connection.execute("SELECT stars FROM repositories").fetchall() == [(1,)]
+async def stars(database: Database, *names: str, seconds: float = 5) -> list[tuple[Any, ...]]:
+    return await database.fetch(STARS, list(names), in_seconds(seconds))
 
 
-async def test_migrations_can_be_taken_back(own_database: str) -> None:
-    alembic(own_database, lambda config: command.downgrade(config, "base"))
-    assert tables(own_database) == {"alembic_version"}
+async def test_a_read_returns_the_rows_that_exist(database: Database, rows: Rows) -> None:
+    store(rows, "a", "b", "c")
+    assert sorted(await stars(database, "a", "c", "x")) == [("a", 0), ("c", 2)]
+    assert await stars(database) == []
 
 
-async def test_migrations_that_were_taken_back_can_be_made_again(own_database: str) -> None:
-    alembic(own_database, lambda config: command.downgrade(config, "base"))
-    await migrate(own_database)
-    assert tables(own_database) == {"alembic_version", "github_links", "repositories"}
-
-
-async def test_a_migration_that_fails_leaves_nothing_behind(empty_database: str) -> None:
-    with psycopg.connect(**connection_parameters(empty_database)) as connection:
-        connection.execute("CREATE TABLE github_links (of_somebody_else text)")
-    with pytest.raises(Exception, match="github_links"):
-        await migrate(empty_database)
-    assert tables(empty_database) == {"github_links"}
-
-
-async def test_a_schema_of_the_future_is_refused_with_a_sentence(own_database: str) -> None:
-    with psycopg.connect(**connection_parameters(own_database)) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StartError, match=r"schema .* version .*9999"):
-        await migrate(own_database)
-
-
-async def test_tables_that_may_not_be_made_are_refused_with_a_sentence(empty_database: str) -> None:
-    with psycopg.connect(**connection_parameters(empty_database), autocommit=True) as connection:
-        connection.execute("CREATE TABLE repositories (something_else int)")
-    with pytest.raises(StartError, match=r"cannot be brought up to date: .*already exists"):
-        await migrate(empty_database)
-
-
-async def test_a_database_that_does_not_exist_is_refused_at_once(database_url: str) -> None:
-    url = url_of({**connection_parameters(database_url), "dbname": "no-such-database"})
-    async with asyncio.timeout(5):
-        with pytest.raises(StartError, match=r'"no-such-database" does not exist.*DATABASE_URL'):
-            await migrate(url)
-
-
-async def test_a_user_who_does_not_exist_is_refused_at_once(database_url: str) -> None:
-    """With a password that is wrong as well, whichever of the two the server minds."""
-    wrong = {"user": "no-such-user", "password": "wrong"}
-    url = url_of({**connection_parameters(database_url), **wrong})
-    async with asyncio.timeout(5):
-        with pytest.raises(StartError, match=r"no-such-user.*DATABASE_URL"):
-            await migrate(url)
-
-
-async def test_a_refusal_to_start_tells_no_password(
-    monkeypatch: pytest.MonkeyPatch, database_url: str
+async def test_a_read_sees_what_was_committed_before_it_began(
+    database: Database, rows: Rows
 ) -> None:
-    monkeypatch.setattr(app.postgres.migration, "START_PATIENCE", 0.1)
-    wrong = {"dbname": "no-such-database", "password": "hunter2"}
-    url = url_of({**connection_parameters(database_url), **wrong})
-    with pytest.raises(StartError) as refusal:
-        await migrate(url)
-    assert "hunter2" not in str(refusal.value)
+    store(rows, "a")
+    for number in range(50):
+        rows.execute("UPDATE repositories SET stars = %s", [number])
+        assert await stars(database, "a") == [("a", number)]
 
 
-async def test_a_host_that_does_not_answer_is_refused_when_patience_ends(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_reads_one_after_another_share_a_connection(database: Database, rows: Rows) -> None:
+    for _ in range(3):
+        await stars(database, "a")
+    assert len(backends(rows)) == 1
+
+
+async def test_a_read_survives_the_loss_of_idle_connections(database: Database, rows: Rows) -> None:
+    store(rows, "a")
+    for _ in range(3):
+        await asyncio.gather(*(stars(database, "a") for _ in range(3)))
+        terminate_all(rows)
+        assert await stars(database, "a") == [("a", 0)]
+
+
+async def test_a_read_survives_a_migration_that_makes_its_plan_stale(
+    database: Database, rows: Rows
 ) -> None:
-    monkeypatch.setattr(app.postgres.migration, "START_PATIENCE", 0.6)
-    async with asyncio.timeout(5):
-        with pytest.raises(StartError, match=r"^PostgreSQL cannot be used: .*DATABASE_URL"):
-            await migrate("postgresql://127.0.0.1:1/d")
+    store(rows, "a")
+    await stars(database, "a")
+    rows.execute("ALTER TABLE repositories ALTER COLUMN stars TYPE bigint")
+    try:
+        assert await stars(database, "a") == [("a", 0)]
+    finally:
+        rows.execute("ALTER TABLE repositories ALTER COLUMN stars TYPE integer")
 
 
-async def test_a_postgresql_that_comes_while_the_service_waits_is_used(
-    postgresql: str, empty_database: str
+async def test_a_read_survives_the_loss_of_a_kept_connection_in_the_middle(
+    database: Database, rows: Rows
 ) -> None:
-    with closed(postgresql, empty_database):
-        waiting = asyncio.create_task(migrate(empty_database))
-        done, _ = await asyncio.wait([waiting], timeout=0.2)
-        assert not done
-    await waiting
-    assert "repositories" in tables(empty_database)
+    store(rows, "a")
+    await stars(database, "a")
+    with locked(rows):
+        read = asyncio.create_task(stars(database, "a"))
+        await until_blocked(rows, 1)
+        terminate_all(rows)
+    assert await read == [("a", 0)]
 
 
-async def test_of_several_hosts_the_first_that_answers_is_used(database_url: str) -> None:
-    parameters = connection_parameters(database_url)
-    several = {
-        "host": f"127.0.0.1,{parameters['host']}",
-        "port": f"1,{parameters.get('port', 5432)}",
-        "target_session_attrs": "read-write",
-    }
-    database = Database(url_of({**parameters, **several}))
-    assert await database.transaction(select_one, deadline=in_seconds(5)) == 1
+async def test_a_read_that_is_late_is_unavailable_by_its_deadline(
+    database: Database, rows: Rows
+) -> None:
+    await stars(database, "a")
+    with locked(rows):
+        async with asyncio.timeout(2):
+            with pytest.raises(DatabaseUnavailable):
+                await stars(database, "a", seconds=0.3)
+    assert await stars(database, "a") == []
+
+
+async def test_a_read_of_a_column_that_does_not_exist_is_an_error(database: Database) -> None:
+    for _ in range(3):
+        with pytest.raises(psycopg.errors.UndefinedColumn):
+            await database.fetch("SELECT x FROM repositories WHERE x = ANY(%s)", [1], in_seconds(5))
+    assert await stars(database, "a") == []
+
+
+async def test_a_read_of_a_postgresql_that_refuses_is_unavailable_at_once(
+    database: Database, postgresql: str, database_url: str
+) -> None:
+    with closed(postgresql, database_url):
+        async with asyncio.timeout(3):
+            with pytest.raises(DatabaseUnavailable):
+                await stars(database, "a")
+
+
+@pytest.fixture
+def few_connections(database_url: str, rows: Rows) -> Iterator[str]:
+    """The URL of the database for a user who may have as many connections as the pool keeps."""
+    name = f"few_{uuid4().hex}"
+    role = sql.Identifier(name)
+    create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'few' CONNECTION LIMIT {}")
+    rows.execute(create.format(role, sql.Literal(POOL_SIZE)))
+    rows.execute(sql.SQL("GRANT SELECT ON repositories TO {}").format(role))
+    yield url_of({**connection_parameters(database_url), "user": name, "password": "few"})
+    rows.execute(sql.SQL("DROP OWNED BY {}").format(role))
+    rows.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+async def test_a_read_finds_room_although_idle_connections_of_transactions_take_it_all(
+    few_connections: str, rows: Rows
+) -> None:
+    database = Database(few_connections)
+    barrier = asyncio.Barrier(POOL_SIZE)
+
+    async def meet(session: AsyncSession) -> None:
+        await select_one(session)
+        await barrier.wait()
+
+    try:
+        transactions = (
+            database.transaction(meet, deadline=in_seconds(5)) for _ in range(POOL_SIZE)
+        )
+        await asyncio.gather(*transactions)
+        assert len(backends(rows)) == POOL_SIZE
+        assert await stars(database, "a") == []
+    finally:
+        await database.close()
+
+
+async def test_closing_leaves_no_connection(database: Database, rows: Rows) -> None:
+    await asyncio.gather(*(stars(database, "a") for _ in range(3)))
+    await database.transaction(select_one, deadline=in_seconds(5))
+    assert backends(rows)
     await database.close()
+    await until_no_backend_is_left(rows)
+
+
+async def test_closing_after_late_calls_leaves_no_connection(
+    database: Database, rows: Rows
+) -> None:
+    async def count_rows(session: AsyncSession) -> Any:
+        return await session.scalar(text("SELECT count(*) FROM repositories"))
+
+    with locked(rows):
+        calls = [
+            stars(database, "a", seconds=0.3),
+            database.transaction(count_rows, deadline=in_seconds(0.3)),
+        ]
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(end) for end in ends] == [DatabaseUnavailable] * 2
+    await database.close()
+    await until_no_backend_is_left(rows)
+
+
+# A host that falls silent while nobody calls, the first of two
+
+
+@pytest.fixture
+async def wires(database_url: str) -> AsyncIterator[tuple[Wire, Wire]]:
+    """Two ways to one database, as if they were two hosts."""
+    async with Wire.to(database_url) as one, Wire.to(database_url) as other:
+        yield one, other
+
+
+@pytest.fixture
+async def two_hosts(wires: tuple[Wire, Wire], rows: Rows) -> AsyncIterator[Database]:
+    """A database on both, whose connections to the first are all idle."""
+    database = Database(url_of_both(wires))
+    both = asyncio.Barrier(2)
+
+    async def meet(session: AsyncSession) -> None:
+        await select_one(session)
+        await both.wait()
+
+    await asyncio.gather(
+        *(stars(database, "a") for _ in range(2)),
+        *(database.transaction(meet, deadline=in_seconds(5)) for _ in range(2)),
+    )
+    yield database
+    await database.close()
+
+
+async def test_after_a_read_that_met_silence_reads_and_transactions_use_the_other_host(
+    two_hosts: Database, wires: tuple[Wire, Wire]
+) -> None:
+    wires[0].freeze()
+    with pytest.raises(DatabaseUnavailable):
+        await stars(two_hosts, "a", seconds=0.3)
+    assert await stars(two_hosts, "a") == []
+    assert await two_hosts.transaction(select_one, deadline=in_seconds(5)) == 1
+
+
+async def test_after_a_transaction_that_met_silence_reads_and_transactions_use_the_other_host(
+    two_hosts: Database, wires: tuple[Wire, Wire]
+) -> None:
+    wires[0].freeze()
+    with pytest.raises(DatabaseUnavailable):
+        await two_hosts.transaction(select_one, deadline=in_seconds(0.3))
+    assert await two_hosts.transaction(select_one, deadline=in_seconds(5)) == 1
+    assert await stars(two_hosts, "a") == []
+
+
+async def test_a_host_that_was_silent_is_not_asked_on_an_old_connection_when_it_thaws(
+    two_hosts: Database, wires: tuple[Wire, Wire], rows: Rows
+) -> None:
+    """It may not know yet what was written elsewhere."""
+
+    async def pid(session: AsyncSession) -> Any:
+        return await session.scalar(text("SELECT pg_backend_pid()"))
+
+    old = backends(rows)
+    wires[0].freeze()
+    with pytest.raises(DatabaseUnavailable):
+        await stars(two_hosts, "a", seconds=0.3)
+    wires[0].thaw()
+    assert await two_hosts.transaction(pid, deadline=in_seconds(5)) not in old
+
+
+async def test_more_late_calls_than_connections_hold_up_nobody_for_long(
+    two_hosts: Database, wires: tuple[Wire, Wire]
+) -> None:
+    wires[0].freeze()
+    calls = (
+        two_hosts.transaction(select_one, deadline=in_seconds(0.3)) for _ in range(3 * POOL_SIZE)
+    )
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(end) for end in ends} == {DatabaseUnavailable}
+    async with asyncio.timeout(9):
+        while True:
+            try:
+                await two_hosts.transaction(select_one, deadline=in_seconds(4.5))
+            except DatabaseUnavailable:
+                continue
+            break

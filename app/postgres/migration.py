@@ -1,4 +1,4 @@
-"""The schema, brought up to date when a service starts."""
+"""Brings the schema up to date when a program starts."""
 
 import asyncio
 import re
@@ -18,24 +18,25 @@ from app.postgres.connections import UNAVAILABLE, reason
 
 log = structlog.get_logger(__name__)
 
-START_PATIENCE = 30.0
+# Seconds allowed for a PostgreSQL that is starting.
+PATIENCE = 30.0
 
-# Waiting does not mend these. A connection that is refused has no SQLSTATE in libpq, so the words
-# have to do; where the server speaks another language it is asked until patience ends.
+# Waiting does not help against these errors. libpq gives no SQLSTATE when a connection is refused,
+# so they are known by their words; a server that speaks another language is asked until the end.
 HOPELESS = re.compile(
     r"password authentication failed|no password supplied|does not exist|no pg_hba.conf entry"
 )
 
-# Any number will do, as long as no other program uses it on the same database.
+# Any number that no other program uses on the same database.
 MIGRATION_LOCK = 7_291_650_814
 
 
-async def migrate(engine: AsyncEngine) -> None:
-    """Bring the schema up to date, waiting half a minute for a PostgreSQL that is starting.
+async def migrate(engine: AsyncEngine, *, patience: float = PATIENCE) -> None:
+    """Bring the schema up to date; `patience` is in seconds.
 
-    Any number of services may do so at once. Raises StartError.
+    Any number of programs may do so at once. Raises StartError.
     """
-    patience_ends = time.monotonic() + START_PATIENCE
+    patience_ends = time.monotonic() + patience
     while True:
         try:
             async with engine.connect() as connection:
@@ -59,7 +60,7 @@ async def migrate(engine: AsyncEngine) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    # Before Alembic begins: what it keeps in its modules is not for two migrations at once.
+    # Locked before Alembic begins: its modules keep state that two migrations would share.
     connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
     config = Config(toml_file=PROJECT_DIR / "pyproject.toml")
     config.attributes["connection"] = connection

@@ -32,19 +32,19 @@ class Tracker:
         self._database = database
         self._github = github
         self._records = Records(database, github)
-        self._by_id = SharedReads(database, crud.BY_ID)
-        self._by_name = SharedReads(database, crud.BY_NAME, lanes=1)
+        self._by_id = SharedReads(partial(crud.read_by_id, database.fetch))
+        self._by_name = SharedReads(partial(crud.read_by_name, database.fetch), at_once=1)
         self._tracking: SharedCalls[str, Record] = SharedCalls()
 
     async def close(self) -> None:
-        """End what is running, and close the connections for reading."""
+        """End what is running."""
         await self._tracking.close()
         await self._by_name.close()
         await self._by_id.close()
 
     async def find(self, repository_id: UUID) -> Representation:
         """Return a record; raise RepositoryNotFound."""
-        record = await self._by_id.read(repository_id)
+        record = await self._by_id.get(repository_id)
         if record is None:
             raise RepositoryNotFound(repository_id)
         return represent(record)
@@ -90,7 +90,7 @@ class Tracker:
 
     async def _track(self, repository_id: UUID, reference: RepositoryReference) -> Record:
         deadline = _now() + deadlines.REQUEST
-        holder = await self._by_name.read(reference.full_name.lower())
+        holder = await self._by_name.get(reference.full_name.lower())
         if holder is not None:
             raise AlreadyTracked(holder.id, holder.full_name)
         said = await self._github.repository(

@@ -13,6 +13,9 @@ from sqlalchemy import create_engine
 from app import PROJECT_DIR
 from app.postgres.url import connection_parameters
 from lab.database import url_of
+from tests.support.waiting import until
+
+Rows = psycopg.Connection[Any]
 
 
 def alembic(url: str, work: Callable[[Config], None]) -> None:
@@ -43,6 +46,50 @@ def terminate(connection: psycopg.Connection[Any], name: str) -> None:
         " WHERE datname = %s AND pid <> pg_backend_pid()",
         [name],
     )
+
+
+def in_seconds(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+def backends(rows: Rows) -> set[int]:
+    """Return the process ids of the service's connections to this database."""
+    rows.execute("SELECT pg_stat_clear_snapshot()")
+    found = rows.execute(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'github-repository-tracker'"
+    )
+    return {pid for (pid,) in found}
+
+
+def terminate_all(rows: Rows) -> None:
+    for pid in backends(rows):
+        rows.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+
+async def until_blocked(rows: Rows, count: int) -> None:
+    """Wait until so many connections wait for a lock."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+
+    def are_blocked() -> bool:
+        rows.execute("SELECT pg_stat_clear_snapshot()")
+        return rows.execute(waiting).fetchone() == (count,)
+
+    await until(are_blocked, f"there are not {count} that wait for a lock")
+
+
+async def until_no_backend_is_left(rows: Rows) -> None:
+    await until(lambda: not backends(rows), "a connection of the service is left")
+
+
+@contextmanager
+def locked(rows: Rows) -> Iterator[None]:
+    with rows.transaction():
+        rows.execute("LOCK TABLE repositories IN ACCESS EXCLUSIVE MODE")
+        yield
 
 
 class Wire:
@@ -109,3 +156,10 @@ class Wire:
             target.close()
             with suppress(ConnectionError):
                 await target.wait_closed()
+
+
+def url_of_both(wires: tuple[Wire, Wire]) -> str:
+    """Return a URL that names both as hosts, and asks for the one that takes writes."""
+    ports = ",".join(str(connection_parameters(wire.url)["port"]) for wire in wires)
+    hosts = {"host": "127.0.0.1,127.0.0.1", "port": ports, "target_session_attrs": "read-write"}
+    return url_of({**wires[0].parameters, **hosts})

@@ -1,0 +1,115 @@
+"""A PostgreSQL that goes and comes back, as clients of the service see it."""
+
+import asyncio
+
+import httpx2 as httpx
+import psycopg
+import pytest
+
+from app.postgres.url import connection_parameters
+from lab.github.server import GitHub
+from tests.conftest import Serve
+from tests.support.database import Wire, closed, terminate, url_of_both
+from tests.support.promises import MARGIN, PROMISED
+from tests.support.waiting import tell
+
+REFERENCE = {"owner": "fastapi", "repo_name": "fastapi"}
+
+
+async def track(client: httpx.AsyncClient, github: GitHub) -> str:
+    github.add("fastapi", "fastapi", stars=5)
+    response = await client.post("/repos", json=REFERENCE)
+    assert response.status_code == 201
+    return response.headers["location"]
+
+
+def is_unavailable(response: httpx.Response) -> bool:
+    told = (response.status_code, response.json()["type"])
+    return told == (503, "/problems/database-unavailable")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_when_postgresql_has_dropped_its_connections_nobody_notices(
+    client: httpx.AsyncClient, github: GitHub, postgresql: str, database_url: str, method: str
+) -> None:
+    path = await track(client, github)
+    assert (await client.get(path)).status_code == 200
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        terminate(connection, str(connection_parameters(database_url)["dbname"]))
+    response = await client.request(method, path)
+    assert response.status_code in {200, 204}
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_a_postgresql_that_refuses_connections_is_503(
+    serve: Serve, github: GitHub, postgresql: str, own_database: str, method: str
+) -> None:
+    async with serve(database_url=own_database) as client:
+        path = await track(client, github)
+        with closed(postgresql, own_database):
+            response = await client.request(method, path)
+    assert is_unavailable(response)
+    assert int(response.headers["retry-after"]) == response.json()["retry_after"] >= 1
+
+
+async def test_when_postgresql_refuses_connections_github_is_not_asked(
+    serve: Serve, github: GitHub, postgresql: str, own_database: str
+) -> None:
+    async with serve(database_url=own_database) as client:
+        with closed(postgresql, own_database):
+            assert is_unavailable(await client.post("/repos", json=REFERENCE))
+    assert github.count == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_when_postgresql_is_back_all_is_well(
+    serve: Serve, github: GitHub, postgresql: str, own_database: str, method: str
+) -> None:
+    async with serve(database_url=own_database) as client:
+        path = await track(client, github)
+        with closed(postgresql, own_database):
+            assert is_unavailable(await client.request(method, path))
+        assert (await client.request(method, path)).status_code in {200, 204}
+
+
+async def test_a_frozen_postgresql_is_503_within_six_seconds_and_then_all_is_well(
+    serve: Serve, github: GitHub, database_url: str
+) -> None:
+    """The promise is five seconds; the sixth is for a slow machine."""
+    methods = ["GET", "PUT", "DELETE"]
+    async with Wire.to(database_url) as wire, serve(database_url=wire.url) as client:
+        path = await track(client, github)
+        assert (await client.get(path)).status_code == 200
+        wire.freeze()
+        async with asyncio.timeout(6):
+            requests = (client.request(method, path) for method in methods)
+            away = await asyncio.gather(*requests)
+        wire.thaw()
+        back = [await client.request(method, path) for method in methods]
+    assert [is_unavailable(response) for response in away] == [True] * 3
+    assert [response.status_code for response in back] == [200, 200, 204]
+
+
+async def test_after_a_host_fell_silent_unnoticed_one_caller_is_refused_and_the_next_are_served(
+    serve: Serve, github: GitHub, database_url: str
+) -> None:
+    github.generate = True
+    async with (
+        Wire.to(database_url) as first,
+        Wire.to(database_url) as second,
+        serve(database_url=url_of_both((first, second))) as client,
+    ):
+
+        async def post(name: str) -> httpx.Response:
+            return await client.post("/repos", json={"owner": "quiet", "repo_name": name})
+
+        path = (await post("before")).headers["location"]
+        await asyncio.gather(*(client.get(path) for _ in range(20)))
+        first.freeze()
+        responses = [await client.get(path), await client.get(path), await client.put(path)]
+        responses += [await post("after"), await client.get(path)]
+    tell(
+        [(r.request.method, r.status_code, f"{r.elapsed.total_seconds():.2f} s") for r in responses]
+    )
+    assert [response.status_code for response in responses] == [503, 200, 200, 201, 200]
+    assert responses[0].elapsed.total_seconds() < PROMISED + MARGIN
