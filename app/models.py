@@ -128,8 +128,9 @@ class Repository(Base):
     __tablename__ = "repositories"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    owner: Mapped[str] = mapped_column(String(NAME_LENGTH))
-    repo_name: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    # Names are ASCII. The collation keeps lower() and ORDER BY out of the database's language.
+    owner: Mapped[str] = mapped_column(String(NAME_LENGTH, collation="C"))
+    repo_name: Mapped[str] = mapped_column(String(NAME_LENGTH, collation="C"))
     stars: Mapped[int] = mapped_column(Integer)
 
     __table_args__ = (CheckConstraint("stars >= 0", name="stars_not_negative"),)

@@ -4,7 +4,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine
 
 from app.models import Base
-from app.postgres.url import connection_parameters
+from app.postgres.connections import parameters
 from app.settings import Settings
 
 
@@ -24,8 +24,8 @@ def run() -> None:
     url = Settings.load().database_url
     if url is None:
         raise SystemExit("Set DATABASE_URL to the database to migrate.")
-    parameters = connection_parameters(url.get_secret_value())
-    with create_engine("postgresql+psycopg://", connect_args=parameters).connect() as own:
+    arguments = parameters(url.get_secret_value())
+    with create_engine("postgresql+psycopg://", connect_args=arguments).connect() as own:
         migrate(own)
 
 

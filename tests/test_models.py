@@ -6,6 +6,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from alembic import command
+from psycopg import sql
 from psycopg.errors import (
     CheckViolation,
     ForeignKeyViolation,
@@ -90,6 +91,14 @@ def test_a_name_cannot_be_taken_twice(rows: Rows, name: dict[str, str]) -> None:
 def test_half_a_name_may_be_the_same(rows: Rows, other: dict[str, str]) -> None:
     add(rows)
     add(rows, **other)
+
+
+@pytest.mark.parametrize("column", ["owner", "repo_name"])
+def test_names_belong_to_no_language(rows: Rows, column: str) -> None:
+    """In Turkish, the small letter of I is another one than i."""
+    add(rows)
+    collation = sql.SQL("SELECT pg_collation_for(lower({})) FROM repositories")
+    assert rows.execute(collation.format(sql.Identifier(column))).fetchone() == ('"C"',)
 
 
 def test_a_lookup_by_name_in_any_case_uses_the_index(rows: Rows) -> None:

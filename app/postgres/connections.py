@@ -21,6 +21,13 @@ _DEFAULTS: dict[str, Any] = {
     "tcp_user_timeout": 5000,
 }
 
+# psycopg reads times in no other format. Databases and users may have settings of their own.
+# (A pooler that pools transactions carries these two to whichever backend it uses.)
+_SETTINGS = """
+    SELECT pg_backend_pid(), set_config('DateStyle', 'ISO', false),
+        set_config('TimeZone', 'UTC', false)
+"""
+
 # Raised by a PostgreSQL that is away, starting, stopping, full, frozen or no longer the leader.
 UNAVAILABLE = (
     OperationalError,
@@ -39,6 +46,12 @@ def reason(error: BaseException) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
+def parameters(url: str) -> dict[str, Any]:
+    """Return libpq's parameters for a PostgreSQL URL: what it says, and what it leaves open."""
+    # psycopg would return bytes instead of text if the encoding were that of some databases.
+    return {**_DEFAULTS, **connection_parameters(url), "client_encoding": "UTF8"}
+
+
 async def connect(url: str, *, has_one_plan: bool = False) -> Connection:
     """Return a connection in autocommit mode that prepares its statements, if that is possible.
 
@@ -46,13 +59,13 @@ async def connect(url: str, *, has_one_plan: bool = False) -> Connection:
     psycopg.OperationalError.
     """
     connection = await psycopg.AsyncConnection.connect(
-        **_DEFAULTS | connection_parameters(url), autocommit=True, prepare_threshold=None
+        **parameters(url), autocommit=True, prepare_threshold=None
     )
     try:
-        backend = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+        settings = await (await connection.execute(_SETTINGS)).fetchone()
         # A pooler invents the process id that it gives to a client. Behind one that pools
         # transactions, the next statement may reach a backend that has not prepared it.
-        if backend == (connection.info.backend_pid,):
+        if settings and settings[0] == connection.info.backend_pid:
             connection.prepare_threshold = 1
             if has_one_plan:
                 await connection.execute("SET plan_cache_mode = force_generic_plan")

@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -47,6 +49,51 @@ async def test_migrating_again_changes_nothing(own_database: str) -> None:
     await migrate(own_database)
     with psycopg.connect(**connection_parameters(own_database)) as connection:
         assert connection.execute("SELECT stars FROM repositories").fetchall() == [(1,)]
+
+
+def of_release_1_0(url: str) -> None:
+    alembic(url, lambda config: command.upgrade(config, "0001"))
+
+
+def repositories(url: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(**connection_parameters(url)) as connection:
+        found = connection.execute("SELECT id, owner, repo_name, stars FROM repositories")
+        return sorted(found.fetchall())
+
+
+async def test_the_records_of_release_1_0_are_kept(empty_database: str) -> None:
+    of_release_1_0(empty_database)
+    with psycopg.connect(**connection_parameters(empty_database)) as connection:
+        for number in range(20):
+            connection.execute(
+                "INSERT INTO repositories VALUES (gen_random_uuid(), 'Own_er', %s, %s)",
+                [f"Name.{number}-", number],
+            )
+    before = repositories(empty_database)
+    await migrate(empty_database)
+    assert repositories(empty_database) == before
+
+
+async def test_of_two_records_with_one_name_the_one_checked_last_keeps_it(
+    empty_database: str,
+) -> None:
+    """A Turkish database of release 1.0 could take IBM for another name than ibm."""
+    of_release_1_0(empty_database)
+    stale, fresh = uuid4(), uuid4()
+    name = "I" * 100
+    with psycopg.connect(**connection_parameters(empty_database)) as connection:
+        connection.execute("DROP INDEX uq_repositories_owner_repo_name")
+        connection.execute("CREATE INDEX uq_repositories_owner_repo_name ON repositories (id)")
+        for number, key in enumerate((stale, fresh)):
+            spelling = name.lower() if number else name
+            connection.execute("INSERT INTO repositories VALUES (%s, 'o', %s, 1)", [key, spelling])
+            connection.execute(
+                "INSERT INTO github_links VALUES (%s, %s, NULL, now() + %s * interval '1 day')",
+                [key, number, number],
+            )
+    await migrate(empty_database)
+    names = {key: name for key, _, name, _ in repositories(empty_database)}
+    assert names == {fresh: name.lower(), stale: "I" * 63 + f"~{stale}"}
 
 
 async def test_migrations_can_be_taken_back(own_database: str) -> None:
