@@ -16,7 +16,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import DatabaseUnavailable
 from app.postgres import migration
-from app.postgres.connections import UNAVAILABLE, connect, reason
+from app.postgres.connections import UNAVAILABLE, cause, connect, reason
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +25,12 @@ T = TypeVar("T")
 # A worker needs few connections: each is in use for about a millisecond per write. The tenth of
 # every ten workers still fits into PostgreSQL's default of a hundred.
 POOL_SIZE = 6
+
+# The second group is raised while a backup is being restored.
+_NOT_READY = (
+    *UNAVAILABLE,
+    *(psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege),
+)
 
 # PostgreSQL was restarted, another host leads now, or a migration made the plan stale.
 _RETRYABLE = (*UNAVAILABLE, psycopg.NotSupportedError)
@@ -108,7 +114,9 @@ class Database:
             raise DatabaseUnavailable
         try:
             return task.result()
-        except UNAVAILABLE as error:
+        except (DBAPIError, psycopg.Error, OSError) as error:
+            if not isinstance(cause(error), _NOT_READY):
+                raise
             log.warning("database unavailable", reason=reason(error))
             raise DatabaseUnavailable from error
 

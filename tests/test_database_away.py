@@ -1,15 +1,20 @@
 """A PostgreSQL that goes and comes back, as clients of the service see it."""
 
 import asyncio
+from typing import LiteralString
+from uuid import uuid4
 
 import httpx2 as httpx
 import psycopg
 import pytest
+from alembic import command
+from psycopg import sql
 
 from app.postgres.url import connection_parameters
+from lab.database import migrate, url_of
 from lab.github.server import GitHub
 from tests.conftest import Serve
-from tests.support.database import Wire, closed, terminate, url_of_both
+from tests.support.database import Wire, alembic, closed, terminate, url_of_both
 from tests.support.promises import MARGIN, PROMISED
 from tests.support.waiting import tell
 
@@ -70,6 +75,50 @@ async def test_when_postgresql_is_back_all_is_well(
         with closed(postgresql, own_database):
             assert is_unavailable(await client.request(method, path))
         assert (await client.request(method, path)).status_code in {200, 204}
+
+
+async def test_while_tables_are_dropped_and_restored_all_is_503_and_then_all_is_well(
+    serve: Serve, github: GitHub, own_database: str
+) -> None:
+    async with serve(database_url=own_database) as client:
+        path = await track(client, github)
+        assert (await client.get(path)).status_code == 200
+        alembic(own_database, lambda config: command.downgrade(config, "base"))
+        away = [await client.request(method, path) for method in ("GET", "PUT", "DELETE")]
+        away.append(await client.post("/repos", json={"owner": "fastapi", "repo_name": "typer"}))
+        await migrate(own_database)
+        assert (await client.get(path)).status_code == 404
+        path = (await client.post("/repos", json=REFERENCE)).headers["location"]
+        back = [await client.request(method, path) for method in ("GET", "PUT", "DELETE")]
+    assert [is_unavailable(response) for response in away] == [True] * 4
+    assert [response.status_code for response in back] == [200, 200, 204]
+
+
+async def test_tables_that_may_not_be_read_yet_are_503(
+    serve: Serve, github: GitHub, own_database: str
+) -> None:
+    """A restored table belongs to whoever restored it, until its rights are restored too."""
+    name = f"guest_{uuid4().hex}"
+    role = sql.Identifier(name)
+    parameters = connection_parameters(own_database)
+    url = url_of({**parameters, "user": name, "password": "guest"})
+    with psycopg.connect(**parameters, autocommit=True) as connection:
+
+        def execute(statement: LiteralString) -> None:
+            connection.execute(sql.SQL(statement).format(role))
+
+        execute("CREATE ROLE {} LOGIN PASSWORD 'guest'")
+        execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO {}")
+        async with serve(database_url=url) as client:
+            path = await track(client, github)
+            execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {}")
+            away = await client.get(path)
+            execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO {}")
+            back = await client.get(path)
+        execute("DROP OWNED BY {}")
+        execute("DROP ROLE {}")
+    assert is_unavailable(away)
+    assert back.status_code == 200
 
 
 async def test_a_frozen_postgresql_is_503_within_six_seconds_and_then_all_is_well(

@@ -3,7 +3,6 @@
 from typing import Any
 
 import psycopg
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
 from app.postgres.url import connection_parameters
 
@@ -29,20 +28,18 @@ _SETTINGS = """
 """
 
 # Raised by a PostgreSQL that is away, starting, stopping, full, frozen or no longer the leader.
-UNAVAILABLE = (
-    OperationalError,
-    InterfaceError,
-    InternalError,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    psycopg.InternalError,
-    OSError,
-)
+UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, OSError)
+
+
+def cause(error: BaseException) -> BaseException:
+    """Return the driver's error, which SQLAlchemy may have wrapped."""
+    wrapped: BaseException = getattr(error, "orig", error)
+    return wrapped
 
 
 def reason(error: BaseException) -> str:
     """Return the first line of the driver's message, without SQL and parameters."""
-    lines = str(getattr(error, "orig", error)).strip().splitlines()
+    lines = str(cause(error)).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 

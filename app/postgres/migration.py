@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import PROJECT_DIR
 from app.errors import StartError
-from app.postgres.connections import UNAVAILABLE, reason
+from app.postgres.connections import UNAVAILABLE, cause, reason
 
 log = structlog.get_logger(__name__)
 
@@ -42,24 +42,27 @@ async def migrate(engine: AsyncEngine, *, patience: float = PATIENCE) -> None:
             async with engine.connect() as connection:
                 await connection.run_sync(_upgrade)
                 return
-        except UNAVAILABLE as error:
+        except CommandError as error:
+            raise StartError(
+                f"The database's schema is not one that this version knows: {error}."
+            ) from error
+        except (DBAPIError, OSError) as error:
+            if not isinstance(cause(error), UNAVAILABLE):
+                raise StartError(
+                    f"The database's schema cannot be brought up to date: {reason(error)}."
+                ) from error
             if HOPELESS.search(str(error)) or time.monotonic() > patience_ends:
                 raise StartError(
                     f"PostgreSQL cannot be used: {reason(error)}. Check DATABASE_URL."
                 ) from error
             log.warning("waiting for PostgreSQL", reason=reason(error))
             await asyncio.sleep(0.5)
-        except CommandError as error:
-            raise StartError(
-                f"The database's schema is not one that this version knows: {error}."
-            ) from error
-        except DBAPIError as error:
-            raise StartError(
-                f"The database's schema cannot be brought up to date: {reason(error)}."
-            ) from error
 
 
 def _upgrade(connection: Connection) -> None:
+    # Limits that the database or the user has are meant for everyday statements.
+    for limit in ("statement_timeout", "lock_timeout"):
+        connection.execute(select(func.set_config(limit, "0", True)))  # noqa: FBT003 - local
     # Locked before Alembic begins: its modules keep state that two migrations would share.
     connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
     config = Config(toml_file=PROJECT_DIR / "pyproject.toml")

@@ -8,9 +8,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 from alembic import command
+from psycopg import sql
 
 from app import PROJECT_DIR
 from app.errors import StartError
+from app.postgres.migration import MIGRATION_LOCK
 from app.postgres.url import connection_parameters
 from lab.database import migrate, url_of
 from tests.support.database import alembic, closed
@@ -105,6 +107,26 @@ async def test_migrations_that_were_taken_back_can_be_made_again(own_database: s
     alembic(own_database, lambda config: command.downgrade(config, "base"))
     await migrate(own_database)
     assert tables(own_database) == {"alembic_version", "github_links", "repositories"}
+
+
+async def test_a_migration_may_take_longer_than_everyday_statements(empty_database: str) -> None:
+    name = sql.Identifier(str(connection_parameters(empty_database)["dbname"]))
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND datname = current_database() AND query_start < now() - interval '0.2 s'"
+    )
+    with psycopg.connect(**connection_parameters(empty_database), autocommit=True) as connection:
+        for limit in ("statement_timeout", "lock_timeout"):
+            alter = sql.SQL("ALTER DATABASE {} SET {} = '100ms'")
+            connection.execute(alter.format(name, sql.Identifier(limit)))
+        connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        migrating = asyncio.create_task(migrate(empty_database, patience=0))
+        async with asyncio.timeout(10):
+            while connection.execute(waiting).fetchone() != (1,):
+                assert not migrating.done()
+                await asyncio.sleep(0.01)
+        connection.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION_LOCK])
+        await migrating
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(empty_database: str) -> None:
