@@ -1,6 +1,7 @@
 """Asks GitHub for a repository: the one module that talks HTTP to it."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable, Coroutine
 from datetime import datetime
@@ -168,7 +169,7 @@ class GitHub:
         return target
 
     async def _get(self, url: httpx.URL, headers: dict[str, str]) -> GitHubAnswer | None:
-        """Return GitHub's answer, or None if the connection failed."""
+        """Return GitHub's answer, or None if the connection failed and another may not."""
         started = time.perf_counter()
         status: int | str = "failed"
         quota = None
@@ -186,7 +187,16 @@ class GitHub:
         except httpx.TimeoutException:
             raise
         except httpx.TransportError as error:
-            log.warning("github connection failed", error=type(error).__name__)
+            cause = _first_cause(error)
+            # Only an OSError is sure not to repeat what the server sent, maybe the token itself.
+            reason = str(cause) if isinstance(cause, OSError) else type(error).__name__
+            log.warning("github connection failed", reason=reason)
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise GitHubUnavailable(
+                    "GitHub's certificate is not trusted, and waiting does not change that. The "
+                    "operator of this service can check GITHUB_API_URL, or name the file of the "
+                    "certificate authority in SSL_CERT_FILE."
+                ) from error
             return None
         finally:
             log.info(
@@ -205,6 +215,12 @@ async def _in_time(call: Coroutine[object, object, T], deadline: float | None) -
             return await call
     except TimeoutError as error:
         raise GitHubTimeout from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
 
 
 def _is_retryable(answer: GitHubAnswer) -> bool:
