@@ -1,18 +1,21 @@
 """The settings: environment variables, or lines of `.env`; `.env.example` explains each."""
 
 import re
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from dotenv.parser import parse_stream
 from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app import PROJECT_DIR
+from app import PROJECT_DIR, environment
 from app.embedded import default_data_dir
 from app.errors import SettingsError
-from app.postgres.url import connection_parameters
+from app.postgres import url
 
+ENCODING = "utf-8-sig"  # UTF-8; Windows puts a byte order mark before it.
 _API_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", re.IGNORECASE)
 _ALLOWED_HOST = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 
@@ -39,26 +42,56 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, env_file: Path | None = PROJECT_DIR / ".env") -> Self:
-        """Read the environment and `.env`; raise SettingsError with a line per invalid setting."""
+        """Read the environment and `.env`.
+
+        Raises SettingsError with a line for each setting or variable that is invalid. No line has
+        a value, except for the path of a file.
+        """
+        if env_file is not None:
+            _check_env_file(env_file)
         try:
-            return cls(_env_file=env_file)
+            settings = cls(_env_file=env_file, _env_file_encoding=ENCODING)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False)
             raise SettingsError("\n".join(cls._sentence(problem) for problem in problems)) from None
+        if sentences := settings._invalid_variables():
+            raise SettingsError("\n".join(sentences))
+        return settings
 
     @classmethod
     def _sentence(cls, problem: ErrorDetails) -> str:
         name = str(problem["loc"][0])
-        allowed = cls.model_fields[name].description
-        reason = f"give {allowed}" if allowed else problem["msg"].removeprefix("Value error, ")
+        reason = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] != "value_error":
+            reason = f"give {cls.model_fields[name].description or 'another value'}"
         return f"{name.upper()}: {reason}"
+
+    def _invalid_variables(self) -> list[str]:
+        """Return a sentence for each invalid variable that our libraries read."""
+        sentences = environment.invalid_variables(self.github_api_url)
+        if self.database_url is not None:
+            sentences += url.invalid_variables(self.database_url.get_secret_value())
+        return sentences
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_unquoted_utf8(cls, value: object) -> object:
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("give the value in UTF-8") from None
+            # Docker's env files keep the quotes that a shell and .env take away.
+            if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+                raise ValueError("remove the quotes around the value")
+        return value
 
     @field_validator("database_url")
     @classmethod
-    def _is_postgresql_url(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None:
-            connection_parameters(url.get_secret_value())
-        return url
+    def _is_postgresql_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            url.connection_parameters(value.get_secret_value())
+        return value
 
     @field_validator("github_token")
     @classmethod
@@ -72,14 +105,14 @@ class Settings(BaseSettings):
 
     @field_validator("github_api_url")
     @classmethod
-    def _is_http_url(cls, url: str) -> str:
-        url = url.strip().rstrip("/")
-        if not (_API_URL.fullmatch(url) and _is_url(url)):
+    def _is_http_url(cls, value: str) -> str:
+        value = value.strip().rstrip("/")
+        if not (_API_URL.fullmatch(value) and _is_url(value)):
             raise ValueError(
                 "give the address of GitHub's API, such as https://api.github.com; "
                 "a token goes into GITHUB_TOKEN"
             )
-        return url
+        return value
 
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
@@ -114,3 +147,32 @@ def _is_url(text: str) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def _check_env_file(path: Path) -> None:
+    """Raise SettingsError if this file cannot be read, with the line if there is one."""
+    if path.is_dir():
+        raise SettingsError(f"{path} is a folder; it has to be a file, or remove it")
+    if not path.is_file():
+        return
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be read ({error.strerror}); allow this user to read it, or remove it"
+        ) from error
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise SettingsError(f"{path}, line 1: the file is in UTF-16; save it in UTF-8")
+    try:
+        text = content.decode(ENCODING)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError(
+            f"{path}, line {line}: this is not UTF-8; save the file in UTF-8"
+        ) from None
+    for binding in parse_stream(StringIO(text)):
+        if binding.error:
+            statement = binding.original.string
+            blank_lines = statement[: -len(statement.lstrip())].count("\n")
+            line = binding.original.line + blank_lines
+            raise SettingsError(f"{path}, line {line}: write NAME=value")

@@ -1,5 +1,6 @@
 """The settings: what each value means, and that invalid ones are refused without their secrets."""
 
+import os
 import traceback
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,21 @@ INVALID = {
     "two stars": ("ALLOWED_HOSTS", "*.*"),
     "no host at all": ("ALLOWED_HOSTS", " , "),
     "a host of two words": ("ALLOWED_HOSTS", "example.org example.com"),
+    "a token in quotes": ("GITHUB_TOKEN", f'"{SECRET}"'),
+    "a folder in quotes": ("DATA_DIR", "'/srv/data'"),
+    "a URL in quotes": ("DATABASE_URL", f'"postgresql://u:{SECRET}@h/d"'),
+    "a port in quotes": ("PORT", '"8000"'),
+    "nothing in quotes": ("GITHUB_TOKEN", '""'),
+    "a value that is not UTF-8": ("GITHUB_TOKEN", f"{SECRET}\udcff"),
     "a user's home that does not exist": ("DATA_DIR", "~no-such-user-here/data"),
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_variables_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name.startswith(("PG", "SSL")):
+            monkeypatch.delenv(name)
 
 
 def load(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
@@ -235,6 +249,7 @@ def test_an_invalid_value_is_refused_with_a_line_that_names_the_setting(
         ("WORKERS", "257", "give a whole number from 1 to 256"),
         ("LOG_LEVEL", "loud", "give debug, info, warning or error"),
         ("LOG_FORMAT", "xml", "give console or json"),
+        ("PORT", '"8000"', "remove the quotes around the value"),
     ],
 )
 def test_a_refusal_says_what_is_allowed(
@@ -268,6 +283,101 @@ def test_a_refusal_repeats_no_secret(
 def test_all_invalid_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     message = str(refusal(monkeypatch, PORT="http", WORKERS="many"))
     assert [line.partition(":")[0] for line in message.splitlines()] == ["PORT", "WORKERS"]
+
+
+# Other variables
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks://127.0.0.1:9"),
+        ("https_proxy", "socks5://127.0.0.1:9"),
+        ("HTTPS_PROXY", '"http://proxy:3128"'),
+        ("HTTPS_PROXY", f"http://u:{SECRET}@proxy:port"),
+        ("HTTPS_PROXY", "http://proxy:65536"),
+        ("HTTPS_PROXY", "http://:3128"),
+        ("SSL_CERT_FILE", "/nowhere/certificates.pem"),
+        ("SSL_CERT_FILE", str(ENV_EXAMPLE)),
+        ("SSL_CERT_DIR", "/nowhere"),
+        ("SSLKEYLOGFILE", "/nowhere/keys"),
+        ("PGSSLMODE", "bogus"),
+    ],
+)
+def test_an_invalid_variable_that_a_library_reads_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    settings = {variable: value, "DATABASE_URL": "postgresql:///d"}
+    (line,) = str(refusal(monkeypatch, **settings)).splitlines()
+    assert line.startswith(f"{variable}: give ")
+    assert value not in line
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ALL_PROXY": "socks://h", "NO_PROXY": "github.com"},
+        {"ALL_PROXY": "socks://h", "NO_PROXY": "*"},
+        {"ALL_PROXY": "socks://h", "HTTPS_PROXY": "http://proxy:3128"},
+        {"HTTP_PROXY": "socks://h"},
+        {"HTTPS_PROXY": "socks://h", "GITHUB_API_URL": "http://localhost:1"},
+        {
+            "HTTPS_PROXY": "socks://h",
+            "GITHUB_API_URL": "https://10.1.2.3",
+            "NO_PROXY": "localhost, 10.0.0.0/8",
+        },
+        {"PGSSLMODE": "bogus"},
+    ],
+)
+def test_an_invalid_variable_that_is_not_needed_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    assert load(monkeypatch, **variables).port == 8000
+
+
+# The file
+
+
+def file_refusal(path: Path) -> str:
+    with pytest.raises(SettingsError) as raised:
+        Settings.load(path)
+    (line,) = str(raised.value).splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"PORT=1\n# caf\xe9\nHOST=h\n", 2),
+        ("PORT=1\n".encode("utf-16"), 1),
+        (b'PORT=1\n\nDATABASE_URL="postgresql://h\n', 3),
+        (b"PORT=1\n=2\n", 2),
+    ],
+    ids=["Latin-1", "UTF-16", "a quote that does not end", "no name"],
+)
+def test_a_line_of_the_env_file_that_cannot_be_read_is_named(
+    tmp_path: Path, content: bytes, line: int
+) -> None:
+    path = tmp_path / ".env"
+    path.write_bytes(content)
+    assert file_refusal(path).startswith(f"{path}, line {line}: ")
+
+
+def test_a_folder_instead_of_the_env_file_is_named(tmp_path: Path) -> None:
+    assert file_refusal(tmp_path).startswith(f"{tmp_path} is a folder")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_an_env_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.touch(mode=0)
+    assert file_refusal(path).startswith(f"{path} cannot be read (Permission denied)")
+
+
+def test_an_env_file_of_windows_is_read(tmp_path: Path) -> None:
+    """It begins with a byte order mark."""
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfPORT=1\r\n")
+    assert Settings.load(tmp_path / ".env").port == 1
 
 
 @pytest.mark.parametrize("show", [repr, str, lambda settings: settings.model_dump_json()])

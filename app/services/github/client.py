@@ -13,6 +13,7 @@ import httpx2 as httpx
 import structlog
 
 from app import __version__, deadlines
+from app.environment import proxy_for
 from app.errors import (
     GitHubBadAnswer,
     GitHubError,
@@ -68,6 +69,10 @@ class GitHub:
             timeout=time_limit,
             limits=httpx.Limits(max_connections=CONCURRENT_CALLS),
             follow_redirects=False,
+            # The client would open every proxy of the environment, also one that nobody needs.
+            trust_env=False,
+            proxy=proxy_for(api_url),
+            verify=httpx.create_ssl_context(),
         )
         self._authorized = token is not None
         self._api_url = httpx.URL(api_url)
