@@ -1,5 +1,6 @@
 """The application: built from the settings, opened and closed by its lifespan."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypedDict
@@ -8,7 +9,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from app import __version__, api
-from app.errors import Problem
+from app.errors import Problem, SettingsError
 from app.factory import open_tracker
 from app.logs import configure_logging
 from app.services.tracker import Tracker
@@ -68,5 +69,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def __getattr__(name: str) -> FastAPI:
     """Build `app` when a server asks for it, so that an import alone reads no settings."""
     if name == "app":
-        return create_app()
+        try:
+            return create_app()
+        except SettingsError as error:
+            sys.exit(str(error))  # uvicorn would print a traceback.
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

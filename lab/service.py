@@ -158,6 +158,6 @@ def ran(*command: str, **settings: str) -> subprocess.CompletedProcess[str]:
         env=environment(**settings),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=START_PATIENCE,
         check=False,
     )

@@ -25,6 +25,11 @@ PATIENCE = 30.0
 # so they are known by their words; a server that speaks another language is asked until the end.
 HOPELESS = re.compile(
     r"password authentication failed|no password supplied|does not exist|no pg_hba.conf entry"
+    r"|not permitted to log in|permission denied|unrecognized configuration parameter"
+    r"|invalid value for parameter|definition of service .* not found|service file .* not found"
+    r"|failed to resolve host .*(Name or service|nodename nor servname)|path .* is too long"
+    r"|does not support SSL|certificate|private key|authentication method|channel binding"
+    r"|invalid response to SSL negotiation|expected authentication request"
 )
 
 # Any number that no other program uses on the same database.
@@ -37,6 +42,7 @@ async def migrate(engine: AsyncEngine, *, patience: float = PATIENCE) -> None:
     Any number of programs may do so at once. Raises StartError.
     """
     patience_ends = time.monotonic() + patience
+    told = ""
     while True:
         try:
             async with engine.connect() as connection:
@@ -55,7 +61,9 @@ async def migrate(engine: AsyncEngine, *, patience: float = PATIENCE) -> None:
                 raise StartError(
                     f"PostgreSQL cannot be used: {reason(error)}. Check DATABASE_URL."
                 ) from error
-            log.warning("waiting for PostgreSQL", reason=reason(error))
+            if reason(error) != told:
+                told = reason(error)
+                log.warning("waiting for PostgreSQL", reason=told)
             await asyncio.sleep(0.5)
 
 
