@@ -1,22 +1,16 @@
 #!/bin/sh
-# Writes requirements.txt and requirements-dev.txt: the newest of what pyproject.toml names and
-# all that it needs, pinned and hashed, for every platform, without the address of any index.
+# Writes requirements.txt and requirements-dev.txt: the newest releases of what pyproject.toml
+# names and of all that they need, pinned and hashed, for every platform, without index addresses.
 set -eu
 cd "$(dirname "$0")/.."
 
-python=$(sh scripts/find-python.sh)
-uv=$(command -v uv) || {
-    scratch=$(mktemp -d)
-    trap 'rm -rf "$scratch"' EXIT
-    "$python" -I -m venv "$scratch"
-    "$scratch/bin/python" -m pip install --quiet --disable-pip-version-check uv
-    uv=$scratch/bin/uv
-}
-resolve() {
-    "$uv" pip compile --quiet --upgrade --universal --python "$python" --python-version "$minimum" \
-        --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links "$@"
-}
+sh scripts/setup.sh requirements-dev.txt
 minimum=$(sed -n 's/^requires-python = ">=\([0-9.]*\)"$/\1/p' pyproject.toml)
+resolve() {
+    .venv/bin/uv pip compile --quiet --upgrade --universal --python .venv/bin/python \
+        --python-version "$minimum" --generate-hashes --no-header --no-annotate \
+        --no-emit-index-url --no-emit-find-links "$@"
+}
 resolve pyproject.toml --output-file requirements.txt
 resolve --group dev --constraint requirements.txt pyproject.toml \
     --output-file requirements-dev.txt
