@@ -3,6 +3,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test bench test-faults test-container test-cluster test-pgbouncer audit lint format lock clean
 
+# With these, the Python of .venv would import modules from elsewhere, or not those of the project.
+unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH
+
 SETUP = PYTHON='$(PYTHON)' sh scripts/setup.sh
 VENV = .venv/bin/python
 
@@ -61,6 +64,6 @@ lock: ## Renew requirements*.txt: the newest versions that pyproject.toml allows
 	@PYTHON='$(PYTHON)' sh scripts/lock.sh
 
 clean: ## Remove .venv and caches (the data in .data stays)
-	rm -rf .venv .*_cache .hypothesis .cluster node_modules lab/bench/.data lab/bench/results \
+	rm -rf .venv .venv.new .*_cache .hypothesis .cluster node_modules lab/bench/.data lab/bench/results \
 		lab/bench/peers/fastify/node_modules
 	find app lab main.py migrations scripts tests -name __pycache__ -prune -exec rm -rf {} +

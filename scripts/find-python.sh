@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints a Python that is new enough and can make virtual environments; $PYTHON, if set, alone
-# is asked. Otherwise it ends with a sentence that says what to install.
+# Prints the name of a Python that is new enough and can set up .venv, or fails with one sentence
+# that says what to install. If $PYTHON is set, no other one is tried.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -8,7 +8,11 @@ minor=$(sed -n 's/^requires-python = ">=3\.\([0-9]*\)"$/\1/p' pyproject.toml)
 probe="
 import sys
 try:
-    import ensurepip, venv
+    import venv
+    try:
+        import pip
+    except ImportError:
+        import ensurepip
     state = 'good'
 except ImportError:
     state = 'bare'
@@ -19,7 +23,7 @@ print('%s %d.%d' % ((state,) + tuple(sys.version_info[:2])))
 
 reason="there is no python3 on the PATH"
 for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
-    # The answer, not the name: a version manager's python3.12 may be there and refuse to run.
+    # A version manager may have a python3.12 on the PATH that refuses to run.
     answer=$("$candidate" -E -s -c "$probe" 2>/dev/null) || continue
     version=${answer#* }
     case $answer in
@@ -28,10 +32,10 @@ for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11};
             exit 0
             ;;
         bare*)
-            # Debian and Ubuntu leave the module out of python3; other versions have it in their own.
+            # On Debian and Ubuntu, ensurepip is in a package of its own.
             [ "$candidate" = python3 ] && package=python3-venv || package=python$version-venv
-            echo "$candidate cannot make virtual environments: apt install $package" \
-                "(or what your system calls Python's venv and ensurepip modules)." >&2
+            echo "$candidate has no venv module, or neither pip nor ensurepip: apt install $package" \
+                "(or what your system calls these modules)." >&2
             exit 1
             ;;
     esac

@@ -1,25 +1,50 @@
-"""Installs a lock into .venv with pip; what was interrupted or failed is done anew next time.
+"""Install a lock into .venv, with uv if it can be had and with pip otherwise.
 
 `setup.py LOCK` installs; `setup.py --check LOCK` only tells by its status whether that is done.
+The environment is made beside .venv and replaces it when it is complete.
 """
 
+import contextlib
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
+from ast import literal_eval
+from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 PROJECT = Path(__file__).resolve().parent.parent
 VENV = PROJECT / ".venv"
-PYTHON = VENV / "bin" / "python"
-LOCK_FILE = VENV / "setup.lock"
-# Stands there while .venv is between two states that can be used.
-UNFINISHED = VENV / "setup.unfinished"
+# A copy of the lock that is installed; packages belong to one version of Python.
+STAMP = "installed-{}.{}.txt".format(*sys.version_info)
+# The set-up under way; the next one removes what a killed one left.
+WORK = PROJECT / ".venv.new"
+NEW = WORK / "venv"
 
-# Each lock holds all of the ones after it, in the same versions.
-LOCKS = ("requirements-dev.txt", "requirements.txt")
+# This lock pins uv, and holds the other lock in the same versions.
+DEV_LOCK = "requirements-dev.txt"
+
+# A lock is complete, and nothing is compiled from C or Rust.
+AS_LOCKED = ("--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:")
+# pip compiles Python by default, and looks at all indexes for a version.
+UV_INSTALL = ("--compile-bytecode", "--index-strategy=unsafe-best-match")
+# Whatever the user's configuration says about where pip installs.
+PIP_INSTALL = ("--no-user", *AS_LOCKED)
+PIP_VARIABLES = {"PIP_TARGET": "", "PIP_PREFIX": "", "PIP_ROOT": "", "PIP_REQUIRE_VIRTUALENV": "0"}
+# uv does not read pip's configuration.
+UV_VARIABLES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "no-index": "UV_OFFLINE",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+    "proxy": "ALL_PROXY",
+}
 
 
 def main() -> int:
@@ -28,134 +53,144 @@ def main() -> int:
     if "--check" in sys.argv:
         return 0 if is_installed(lock) else 1
     try:
-        VENV.mkdir(exist_ok=True)
-        with LOCK_FILE.open("w") as held:
-            wait_for(held.fileno())
-            return 0 if is_installed(lock) else install(lock, held.fileno())
-    except OSError as error:
-        return fail(f"The set-up cannot use .venv: {error}. Remove that, or make it yours.")
+        # The script itself is locked, because it is there before .venv is.
+        with Path(__file__).open("r+") as script:
+            wait_for(script.fileno())
+            if not is_installed(lock):
+                install(lock)
     except KeyboardInterrupt:
-        fail("The set-up was interrupted; the next one begins anew.")
+        say("The set-up was interrupted; the next one begins anew.")
         return 130
-
-
-def stamp(lock: str) -> Path:
-    """Return where a copy of an installed lock lies; each Python has packages of its own."""
-    return VENV / f"{lock}.{sys.version_info[0]}.{sys.version_info[1]}"
+    except subprocess.CalledProcessError as error:
+        say(
+            f"{lock} cannot be installed. If the network is the reason, name a proxy or an index "
+            "by HTTPS_PROXY or PIP_INDEX_URL. pip says:",
+            *last_lines(error, 5),
+        )
+    except UnicodeEncodeError:
+        say("Python's venv module needs a path in UTF-8: rename the project's folder.")
+    except OSError as error:
+        say(f"The set-up cannot replace .venv: {error}.")
+    else:
+        return 0
+    return 1
 
 
 def is_installed(lock: str) -> bool:
-    """Tell whether .venv holds what the lock names now."""
+    """Return whether .venv holds what the lock names now."""
     try:
-        return not UNFINISHED.exists() and stamp(lock).read_bytes() == (PROJECT / lock).read_bytes()
+        installed = (VENV / STAMP).read_text()
     except FileNotFoundError:
         return False
+    # The Python that .venv links to may have been removed.
+    return (VENV / "bin" / "python").exists() and installed in map(read, (lock, DEV_LOCK))
 
 
-def wait_for(held: int) -> None:
-    """Take the lock; pip inherits it, so a killed set-up keeps it until its pip has ended."""
+def wait_for(lock: int) -> None:
+    """Take the lock; programs inherit it, so that a killed set-up keeps it until they end."""
+    os.set_inheritable(lock, True)  # noqa: FBT003 - It takes no keyword.
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         say("Waiting for another set-up that is under way.")
-        fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def install(lock: str, held: int) -> int:
-    """Make .venv if there is none that can be used, and let pip install the lock into it."""
+def install(lock: str) -> None:
+    """Make a complete environment, then replace .venv by it."""
     version = ".".join(map(str, sys.version_info[:3]))
     say(f"Setting up .venv with Python {version} from {lock}; this takes less than a minute.")
-    if not is_usable():
-        UNFINISHED.touch()
-        clear()
-        made = run(held, sys.executable, "-I", "-m", "venv", VENV)
-        if made.returncode:
-            return fail(f"Python {version} cannot make the virtual environment .venv:", made)
-        UNFINISHED.unlink()
-    content = {name: (PROJECT / name).read_bytes() for name in LOCKS[LOCKS.index(lock) :]}
-    with TemporaryDirectory() as wheels:
-        # All of it has arrived before anything is changed: without a network .venv stays good.
-        pip = (PYTHON, "-I", "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check")
-        what = ("--require-hashes", "--no-deps", "--requirement", lock)
-        fetched = run(held, *pip, "download", "--only-binary=:all:", "--dest", wheels, *what)
-        if fetched.returncode:
-            return fail(
-                f"pip cannot fetch what {lock} names; if it is the network, mend that, or tell pip "
-                "of a proxy or an index by HTTPS_PROXY or PIP_INDEX_URL. It says:",
-                fetched,
-            )
-        UNFINISHED.touch()
-        for other in LOCKS:
-            stamp(other).unlink(missing_ok=True)
-        source = ("--no-index", "--find-links", wheels, "--no-compile", "--no-user")
-        installed = run(held, *pip, "install", *source, *what)
-        if installed.returncode:
-            return fail(f"pip cannot install {lock}. It says:", installed)
-    warm_up(held)
-    for name, installed_lock in content.items():
-        stamp(name).write_bytes(installed_lock)
-    UNFINISHED.unlink()
-    return 0
-
-
-def is_usable() -> bool:
-    """Tell whether .venv is complete and belongs to the Python that runs this."""
-    version = sys.version_info[:2]
-    question = f"import sys, pip; sys.exit(sys.version_info[:2] != {tuple(version)})"
+    content = read(lock)
+    shutil.rmtree(WORK, ignore_errors=True)
     try:
-        asked = subprocess.run([PYTHON, "-I", "-c", question], capture_output=True, check=False)
-    except OSError:
-        return False
-    return asked.returncode == 0 and not UNFINISHED.exists()
+        install_packages(content)
+        for script in (NEW / "bin").iterdir():
+            if script.is_file() and not script.is_symlink():
+                text = script.read_bytes()
+                script.write_bytes(text.replace(b".venv.new/venv", b".venv"))
+        (NEW / STAMP).write_text(content)
+        with contextlib.suppress(FileNotFoundError):
+            VENV.rename(WORK / "old")
+        NEW.rename(VENV)
+    finally:
+        shutil.rmtree(WORK, ignore_errors=True)
 
 
-def clear() -> None:
-    """Empty .venv, but for the two files that say that it is being done."""
-    for path in VENV.iterdir():
-        if path in {LOCK_FILE, UNFINISHED}:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def install_packages(content: str) -> None:
+    """Install a lock with uv, which takes seconds, or with pip, which takes half a minute."""
+    python = NEW / "bin" / "python"
+    uv, lock, target = WORK / "uv.txt", WORK / "lock.txt", WORK / "uv"
+    venv.create(NEW, symlinks=True, prompt=VENV.name)
+    pinned = re.findall(r"^uv==(?:.*\\\n)*.*\n", read(DEV_LOCK), re.MULTILINE)[0]
+    uv.write_text(pinned)
+    lock.write_text(content)
+    pip = find_pip()
+    try:
+        # One retry, because pip makes more below if the network is the reason.
+        run(*pip, "install", "--target", target, "--retries=1", *PIP_INSTALL, "-r", uv)
+        command = (target / "bin" / "uv", "pip", "install", *AS_LOCKED, *UV_INSTALL)
+        run(*command, "--python", python, "-r", lock, **uv_variables(pip))
+    except (OSError, subprocess.CalledProcessError) as error:
+        say("uv cannot install it, so pip does, which takes longer:", *last_lines(error, 1))
+        venv.create(NEW, symlinks=True, prompt=VENV.name, clear=True)
+        # The lock for development holds uv too, which only renews the locks.
+        lock.write_text(content.replace(pinned, ""))
+        run(*pip, "--python", python, "install", *PIP_INSTALL, "-r", lock)
 
 
-def warm_up(held: int) -> None:
-    """Compile what the service imports, and no more; that makes every start quicker."""
-    run(held, PYTHON, "-c", "import app.serving.server, app.main")
+def find_pip() -> list[str | Path]:
+    """Return the command of Python's pip; without one, of the wheel that ensurepip carries.
+
+    The wheel is run as it is, because to install it takes seconds.
+    """
+    ours = Path(sysconfig.get_path("stdlib"), "ensurepip", "_bundled")
+    wheels = Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or ours).glob("pip-*.whl")
+    pip = ["-m", "pip"] if find_spec("pip") else [wheel / "pip" for wheel in wheels]
+    return [sys.executable, "-I", *pip, "--no-input", "--disable-pip-version-check"]
 
 
-def run(held: int, *command: "str | Path") -> "subprocess.CompletedProcess[str]":
-    """Run a command in the project's folder; its output is kept for the case that it fails."""
-    environment = {name: os.environ[name] for name in os.environ if name not in UNWANTED}
+def uv_variables(pip: list[str | Path]) -> dict[str, str]:
+    """Return what pip's configuration says of the network, as variables of uv."""
+    listed = run(*pip, "config", "list").stdout
+    variables = {}
+    for section in ("global", "install", ":env:"):  # The later ones win.
+        for name, value in re.findall(rf"^{section}\.(\S+)=(.+)$", listed, re.MULTILINE):
+            if name in UV_VARIABLES:
+                separator = "," if name == "find-links" else " "
+                variables[UV_VARIABLES[name]] = separator.join(literal_eval(value).split())
+    return variables
+
+
+def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the project's folder; raise CalledProcessError if it fails."""
     return subprocess.run(
         command,
         cwd=PROJECT,
-        env=environment,
-        pass_fds=[held],
+        env={**variables, **os.environ, **PIP_VARIABLES},
+        close_fds=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        check=False,
+        check=True,
     )
 
 
-# What would make pip install elsewhere, and Python not keep what it compiled.
-UNWANTED = {"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PYTHONDONTWRITEBYTECODE"}
+def last_lines(error: OSError | subprocess.CalledProcessError, count: int) -> list[str]:
+    """Return the last lines of what a command wrote, or why it did not start."""
+    written: str = error.stdout if isinstance(error, subprocess.CalledProcessError) else str(error)
+    return written.strip().splitlines()[-count:]
 
 
-def say(sentence: str) -> None:
+def read(lock: str) -> str:
+    """Return the content of a lock."""
+    return (PROJECT / lock).read_text()
+
+
+def say(*lines: str) -> None:
     """Tell the person at the terminal; standard output belongs to the command that follows."""
-    print(sentence, file=sys.stderr, flush=True)
-
-
-def fail(sentence: str, command: "subprocess.CompletedProcess[str] | None" = None) -> int:
-    """Say why it failed, with the last lines of the command that did."""
-    lines = command.stdout.strip().splitlines() if command else []
-    say("\n    ".join([sentence, *lines[-5:]]))
-    return 1
+    print(*lines, sep="\n    ", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sees to it that .venv holds what the given lock names. Where it does, this takes a moment.
+# Makes .venv hold what the given lock names. If it does already, this takes a moment.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -40,7 +40,7 @@ def kinds() -> tuple[list[Kind], list[str]]:
     if util.find_spec("asyncpg") is None:
         missing.append(
             "The asynchronous session uses psycopg, because asyncpg, which costs it less, is "
-            f"missing: {sys.executable} -m pip install -r lab/bench/requirements.txt"
+            "missing: .venv/bin/uv pip install -r lab/bench/requirements.txt"
         )
     return [*found, ASYNC_SESSION, SYNC_SESSION], missing
 
