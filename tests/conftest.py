@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import certifi
 import httpx2 as httpx
 import psycopg
 import pytest
@@ -43,6 +44,10 @@ def postgresql(reachable_path: Path) -> Iterator[str]:
         yield url
         return
     with embedded(reachable_path / "postgresql") as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            # What this server has need not survive a crash, so nobody waits for the disk.
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
         yield url
 
 
@@ -135,6 +140,20 @@ def service(postgresql: str, generous_github: GitHubProcess) -> Iterator[Service
         running(DATABASE_URL=url, GITHUB_API_URL=generous_github.url) as service,
     ):
         yield service
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let HTTP clients trust one authority: to load all takes more time than most tests.
+
+    No test reaches a server that any of them vouches for.
+    """
+    one = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")
+    path = tmp_path_factory.mktemp("certificates") / "one.pem"
+    path.write_text(one[0] + one[1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(path))
+        yield
 
 
 @pytest.fixture(autouse=True)
