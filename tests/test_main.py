@@ -30,6 +30,15 @@ def test_the_service_serves_and_ends_when_told(command: tuple[str, ...], postgre
         assert service.stop() in {0, -signal.SIGTERM}
 
 
+def test_reloading_watches_the_sources_without_reading_them(postgresql: str) -> None:
+    """Without watchfiles, uvicorn reads the time of every file several times a second."""
+    command = (*COMMANDS["uvicorn main:app"], "--reload")
+    with new_database(postgresql) as url, running(*command, DATABASE_URL=url) as service:
+        assert httpx.get(f"{service.url}/openapi.json").status_code == 200
+        assert service.said("using WatchFiles") == 1
+        assert service.stop() in {0, -signal.SIGTERM}
+
+
 def test_the_service_follows_githubs_address_and_token(postgresql: str) -> None:
     token = "ghp_of-a-test"  # noqa: S105
     with GitHub.in_thread(prefix="/api/v3") as github, new_database(postgresql) as url:
