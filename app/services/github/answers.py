@@ -29,6 +29,15 @@ LONGEST_WAIT = 3600
 # "Otherwise, wait for at least one minute before retrying."
 DEFAULT_WAIT = 60
 
+_NOT_ALLOWED = (
+    "GitHub does not allow this service to read the repository. "
+    "Its operator can check what GITHUB_TOKEN is allowed to do."
+)
+_ANONYMOUS = (
+    "GitHub refused the request of this service, which has no token. "
+    "Its operator can set GITHUB_TOKEN, or check GITHUB_API_URL."
+)
+
 _SECONDARY_LIMIT = re.compile(r"secondary rate|abuse detection|rate limit", re.IGNORECASE)
 _SECONDARY_LIMIT_PAGES = ("secondary-rate-limits", "#abuse-rate-limits")
 
@@ -71,7 +80,7 @@ def interpret(
     if answer.status in {403, 429, 451}:
         raise _refusal(answer, authorized=authorized, now=now)
     if answer.status == 401:
-        raise GitHubRefused
+        raise GitHubRefused if authorized else GitHubRefused(_ANONYMOUS)
     if answer.status == 404:
         raise NotOnGitHub
     if answer.status >= 500:
@@ -121,10 +130,7 @@ def _refusal(answer: GitHubAnswer, *, authorized: bool, now: float) -> Exception
         reason = block.get("reason") if isinstance(block, dict) else None
         because = f" ({reason})" if isinstance(reason, str) and reason.isalnum() else ""
         return NotOnGitHub(f"GitHub has taken this repository down{because}.")
-    return GitHubRefused(
-        "GitHub does not allow this service to read the repository. "
-        "Its operator can check what GITHUB_TOKEN is allowed to do."
-    )
+    return GitHubRefused(_NOT_ALLOWED if authorized else _ANONYMOUS)
 
 
 def _names_a_limit(answer: GitHubAnswer) -> bool:

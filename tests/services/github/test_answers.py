@@ -192,9 +192,23 @@ def test_a_conditional_request_may_be_answered_with_a_description() -> None:
 
 
 @pytest.mark.parametrize("left", ["59", "0"])
-def test_refused_credentials_are_the_operators_to_mend(left: str) -> None:
-    with pytest.raises(GitHubRefused, match="GITHUB_TOKEN"):
-        read(answer(401, {"message": "Bad credentials"}, x_ratelimit_remaining=left))
+def test_a_401_is_a_refusal_that_names_the_token(left: str) -> None:
+    given = answer(401, {"message": "Bad credentials"}, x_ratelimit_remaining=left)
+    with pytest.raises(GitHubRefused, match="renew GITHUB_TOKEN"):
+        read(given, authorized=True)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_who_is_refused_without_a_token_is_told_to_set_one(status: int) -> None:
+    with pytest.raises(GitHubRefused) as caught:
+        read(answer(status), authorized=False)
+    assert "no token" in caught.value.detail
+    assert "set GITHUB_TOKEN" in caught.value.detail
+
+
+def test_who_is_refused_with_a_token_is_told_to_check_its_rights() -> None:
+    with pytest.raises(GitHubRefused, match="GITHUB_TOKEN is allowed"):
+        read(answer(403), authorized=True)
 
 
 # 403 and 429 with Retry-After

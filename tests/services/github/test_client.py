@@ -188,6 +188,19 @@ async def test_the_token_stands_in_one_header_only(ask: Ask, github: StandIn) ->
         assert TOKEN not in f"{call.path} {call.headers} {call.body!r}"
 
 
+@pytest.mark.parametrize("refusal", [answers.bad_credentials(), answers.forbidden()])
+@pytest.mark.parametrize(("token", "advice"), [(None, "set GITHUB_TOKEN"), (TOKEN, "Its operator")])
+async def test_the_advice_to_a_refusal_fits_whether_there_is_a_token(
+    ask: Ask, github: StandIn, refusal: Answer, token: str | None, advice: str
+) -> None:
+    async with ask(token=token) as client:
+        github.script("a/b", refusal)
+        error = await in_vain(client)
+    assert isinstance(error, GitHubRefused)
+    assert advice in error.detail
+    assert ("no token" in error.detail) is (token is None)
+
+
 async def test_without_a_token_none_is_sent(asker: GitHub, github: StandIn) -> None:
     github.add("a", "b")
     await asker.repository("a", "b")
