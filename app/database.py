@@ -63,7 +63,7 @@ class Database:
         self._slots = asyncio.Semaphore(POOL_SIZE)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
         self._idle_readers: list[AsyncCursor[Any]] = []
-        self._silences = 0  # Calls so far that PostgreSQL did not answer in time.
+        self._silences = 0  # So far, each of one or more calls that were late.
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def transaction(
@@ -104,13 +104,15 @@ class Database:
         return task
 
     async def _in_time(self, work: Coroutine[Any, Any, T], deadline: float) -> T:
+        silences = self._silences
         task = self._start(work)
         await asyncio.wait([task], timeout=deadline - asyncio.get_running_loop().time())
         if not task.done():
             self._start(_cancel(task))
             log.warning("database does not answer in time")
-            self._silences += 1
-            await self._close_idle_readers()
+            if silences == self._silences:
+                self._silences += 1
+                await self._close_idle_readers()
             raise DatabaseUnavailable
         try:
             return task.result()

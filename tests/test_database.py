@@ -438,6 +438,28 @@ async def test_a_host_that_was_silent_is_not_asked_on_an_old_connection_when_it_
     assert await two_hosts.transaction(pid, deadline=in_seconds(5)) not in old
 
 
+async def test_calls_that_were_late_together_replace_connections_once(
+    database: Database, rows: Rows
+) -> None:
+    async def pid(session: AsyncSession) -> Any:
+        return await session.scalar(text("SELECT pg_backend_pid()"))
+
+    async def count_rows(session: AsyncSession) -> Any:
+        return await session.scalar(text("SELECT count(*) FROM repositories"))
+
+    with locked(rows):
+        calls = [
+            asyncio.create_task(database.transaction(count_rows, deadline=in_seconds(seconds)))
+            for seconds in (0.3, 0.9)
+        ]
+        with pytest.raises(DatabaseUnavailable):
+            await calls[0]
+        new = await database.transaction(pid, deadline=in_seconds(5))
+        with pytest.raises(DatabaseUnavailable):
+            await calls[1]
+        assert await database.transaction(pid, deadline=in_seconds(5)) == new
+
+
 async def test_more_late_calls_than_connections_hold_up_nobody_for_long(
     two_hosts: Database, wires: tuple[Wire, Wire]
 ) -> None:
