@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from lab.bench.servers import TOKEN
+from lab.github.server import ACCEPT
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ async def etags(port: int, ids: list[str]) -> list[str]:
 
 
 _GITHUB_HEADERS = (
-    "Accept: application/vnd.github+json",
+    f"Accept: {ACCEPT}",
     "X-GitHub-Api-Version: 2022-11-28",
     "User-Agent: repository-tracker-bench",
     f"Authorization: Bearer {TOKEN}",

@@ -33,6 +33,7 @@ BY_NAME = re.compile(r"/repos/([A-Za-z0-9_-]{1,100}/(?!\.{1,2}$)[A-Za-z0-9._-]{1
 BY_ID = re.compile(r"/repositories/([0-9]{1,19})")
 ETAGS = re.compile(r'(?:W/)?("[^"]*")')
 LIBRARIES = re.compile(r"(python|httpx|aiohttp|curl|go-http|node|okhttp|java|wget)", re.IGNORECASE)
+ACCEPT = "application/vnd.github+json, application/json;q=0.9"
 VERSIONS = ("2022-11-28", "2026-03-10")
 USUAL = {
     "Server": "github.com",
@@ -118,7 +119,7 @@ class GitHub(Traffic, World):
             "no such route": not call.path.startswith(f"{self.prefix}/")
             or not (BY_NAME.fullmatch(path) or BY_ID.fullmatch(path)),
             f"Host {get('host')}": f"//{get('host')}{self.prefix}" != self.url.partition(":")[2],
-            f"Accept {get('accept')}": get("accept") != "application/vnd.github+json",
+            f"Accept {get('accept')}": get("accept") != ACCEPT,
             "no API version that GitHub has": get("x-github-api-version") not in VERSIONS,
             f"User-Agent {agent!r}": not agent or LIBRARIES.match(agent) is not None,
             "a token where none was set": self.token is None and authorization is not None,

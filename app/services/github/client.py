@@ -38,7 +38,8 @@ MOST_REDIRECTS = 3
 REDIRECTS = {301, 302, 303, 307, 308}
 RETRYABLE = {502, 503, 504}
 
-ACCEPT = "application/vnd.github+json"
+# GitHub's own media type, then the one that its OpenAPI description and stand-ins made of it know.
+ACCEPT = "application/vnd.github+json, application/json;q=0.9"
 API_VERSION = "2022-11-28"
 
 

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest_asyncio
 
-from lab.github.server import GitHub
+from lab.github.server import ACCEPT, GitHub
 
 HEADERS = {
-    "Accept": "application/vnd.github+json",
+    "Accept": ACCEPT,
     "X-GitHub-Api-Version": "2022-11-28",
     "User-Agent": "tracker/1",
 }
