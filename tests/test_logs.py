@@ -1,4 +1,4 @@
-"""The log: what a service that was driven through good and bad has written on its stderr."""
+"""The log: what the service writes to stderr, and what happens if it cannot be written."""
 
 import fcntl
 import json
@@ -32,7 +32,7 @@ NOWHERE = "/repos/00000000-0000-0000-0000-000000000000"
 RECORD = "/repos/{repo_id}"
 REFERENCE = {"owner": "fastapi", "repo_name": "fastapi"}
 
-# The requests that are driven, by their ids: method, route and status of the line that each leaves.
+# The requests that are sent, by id: method, route and status of the log line of each.
 REQUESTS = {
     "track": ("POST", "/repos", 201),
     "track-again": ("POST", "/repos", 409),
@@ -42,7 +42,7 @@ REQUESTS = {
     "read-nothing": ("GET", RECORD, 404),
     "refresh": ("PUT", RECORD, 200),
     "refresh-refused": ("PUT", RECORD, 502),
-    "refresh-in-vain": ("PUT", RECORD, 502),
+    "refresh-fails": ("PUT", RECORD, 502),
     "untrack": ("DELETE", RECORD, 204),
     "nowhere": ("GET", None, 404),
     "not-allowed": ("PATCH", RECORD, 405),
@@ -50,18 +50,18 @@ REQUESTS = {
     "documentation": ("GET", None, 200),
     "unforeseen": ("GET", RECORD, 500),
 }
-# The calls to GitHub that each of them makes: the path, and the status of the line.
+# The calls to GitHub that each of them makes: path and status of the log line.
 CALLS: dict[str, list[tuple[str, int | str]]] = {
     "track": [("/repos/fastapi/fastapi", 200)],
     "refresh": [("/repositories/1", 304)],
     "refresh-refused": [("/repositories/1", 401)],
-    "refresh-in-vain": [("/repositories/1", "failed"), ("/repositories/1", "failed")],
+    "refresh-fails": [("/repositories/1", "failed"), ("/repositories/1", "failed")],
 }
 
 
 @dataclass
-class Driven:
-    """What a service was asked, and what it wrote."""
+class Log:
+    """What a service wrote, and the request ids that it answered with."""
 
     text: str
     ids: list[str]
@@ -72,7 +72,7 @@ class Driven:
         return [json.loads(line) for line in self.text.splitlines()]
 
     def of(self, event: str, request_id: str) -> list[dict[str, Any]]:
-        """Return the lines of an event that belong to a request."""
+        """Return the lines of an event for one request."""
         return [
             line
             for line in self.lines
@@ -80,8 +80,8 @@ class Driven:
         ]
 
 
-def drive(service: Service, github: GitHub, url: str) -> list[str]:
-    """Send each of the requests, and a few more; return the request ids as they were answered."""
+def send_requests(service: Service, github: GitHub, url: str) -> list[str]:
+    """Send each of the requests, and a few more; return the request ids of the answers."""
     with httpx.Client(base_url=service.url) as client:
         answered = []
 
@@ -102,21 +102,21 @@ def drive(service: Service, github: GitHub, url: str) -> list[str]:
         send("refresh", path)
         github.script("/repositories/1", bad_credentials(), hang_up(), hang_up())
         send("refresh-refused", path)
-        send("refresh-in-vain", path)
+        send("refresh-fails", path)
         send("untrack", path)
         send("nowhere", "/nowhere?token=" + TOKEN)
         send("not-allowed", path)
         send("foreign", path, headers={"Host": "evil.test"})
         send("documentation", "/docs")
-        go_away_in_the_middle(service)
+        abort_a_request(service)
         answered.append(client.get("/nowhere").headers["x-request-id"])
         with psycopg.connect(**connection_parameters(url)) as connection:
-            connection.execute("ALTER TABLE repositories RENAME TO elsewhere")
+            connection.execute("ALTER TABLE repositories RENAME COLUMN stars TO elsewhere")
         send("unforeseen", path)
     return answered
 
 
-def go_away_in_the_middle(service: Service) -> None:
+def abort_a_request(service: Service) -> None:
     """Announce a body, send half of it, and reset the connection."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
         connection.sendall(
@@ -128,26 +128,26 @@ def go_away_in_the_middle(service: Service) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def driven(postgresql: str, **settings: str) -> Driven:
+def log_of_a_run(postgresql: str, **settings: str) -> Log:
     with GitHub.in_thread() as github, new_database(postgresql) as url:
         github.token = TOKEN
         settings |= {"GITHUB_API_URL": github.url, "GITHUB_TOKEN": TOKEN, "DATABASE_URL": url}
         with running(**settings) as service:
-            ids = drive(service, github, url)
+            ids = send_requests(service, github, url)
             service.stop()
-        return Driven("".join(service.log), ids)
+        return Log("".join(service.log), ids)
 
 
 @pytest.fixture(scope="module")
-def log(postgresql: str) -> Driven:
-    """The log in JSON, of everything."""
-    return driven(postgresql, LOG_LEVEL="debug")
+def log(postgresql: str) -> Log:
+    """The log in JSON, of every request."""
+    return log_of_a_run(postgresql, LOG_LEVEL="debug")
 
 
 @pytest.fixture(scope="module")
 def console(postgresql: str) -> str:
-    """The log for people, of everything."""
-    return driven(postgresql, LOG_FORMAT="console", LOG_LEVEL="debug").text
+    """The log for people, of every request."""
+    return log_of_a_run(postgresql, LOG_FORMAT="console", LOG_LEVEL="debug").text
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def password(postgresql: str) -> str:
     return str(found)
 
 
-def test_every_line_is_an_object_with_its_event_its_level_and_its_time(log: Driven) -> None:
+def test_every_line_is_an_object_with_its_event_its_level_and_its_time(log: Log) -> None:
     for line in log.lines:
         assert line["event"]
         assert line["level"] in {"debug", "info", "warning", "error", "critical"}
@@ -167,78 +167,76 @@ def test_every_line_is_an_object_with_its_event_its_level_and_its_time(log: Driv
 
 
 @pytest.mark.parametrize("request_id", REQUESTS)
-def test_a_request_leaves_one_line_with_method_route_and_status(
-    log: Driven, request_id: str
-) -> None:
+def test_a_request_leaves_one_line_with_method_route_and_status(log: Log, request_id: str) -> None:
     lines = log.of("request", request_id)
-    told = [(line["method"], line["route"], line["status"]) for line in lines]
-    assert told == [REQUESTS[request_id]]
+    found = [(line["method"], line["route"], line["status"]) for line in lines]
+    assert found == [REQUESTS[request_id]]
 
 
 @pytest.mark.parametrize("request_id", REQUESTS)
-def test_the_line_of_a_request_says_how_long_it_took(log: Driven, request_id: str) -> None:
+def test_the_line_of_a_request_says_how_long_it_took(log: Log, request_id: str) -> None:
     (line,) = log.of("request", request_id)
     assert 0 < line["ms"] < 10_000
 
 
-def test_a_request_without_an_id_is_logged_under_the_one_that_it_was_given(log: Driven) -> None:
+def test_a_request_without_an_id_is_logged_under_the_one_that_it_was_given(log: Log) -> None:
     (made,) = set(log.ids) - set(REQUESTS)
     assert len(log.of("request", made)) == 1
 
 
 @pytest.mark.parametrize("request_id", REQUESTS)
 def test_every_call_to_github_leaves_a_line_under_the_id_of_its_request(
-    log: Driven, request_id: str
+    log: Log, request_id: str
 ) -> None:
     lines = log.of("github call", request_id)
     assert [(line["path"], line["status"]) for line in lines] == CALLS.get(request_id, [])
 
 
-def test_the_line_of_a_call_to_github_says_how_long_it_took(log: Driven) -> None:
+def test_the_line_of_a_call_to_github_says_how_long_it_took(log: Log) -> None:
     (line,) = log.of("github call", "track")
     assert 0 < line["ms"] < 10_000
 
 
-def test_a_record_that_is_made_is_logged(log: Driven) -> None:
+def test_a_record_that_is_made_is_logged(log: Log) -> None:
     (line,) = log.of("repository tracked", "track")
     assert line["repository"] == "fastapi/fastapi"
 
 
-def test_a_record_that_is_refreshed_is_logged(log: Driven) -> None:
+def test_a_record_that_is_refreshed_is_logged(log: Log) -> None:
     assert len(log.of("repository refreshed", "refresh")) == 1
 
 
-def test_a_record_that_is_deleted_is_logged(log: Driven) -> None:
+def test_a_record_that_is_deleted_is_logged(log: Log) -> None:
     assert len(log.of("repository untracked", "untrack")) == 1
 
 
-@pytest.mark.parametrize("request_id", ["refresh-refused", "refresh-in-vain"])
-def test_a_failure_of_github_is_a_warning(log: Driven, request_id: str) -> None:
+@pytest.mark.parametrize("request_id", ["refresh-refused", "refresh-fails"])
+def test_a_failure_of_github_is_a_warning(log: Log, request_id: str) -> None:
     levels = [line["level"] for line in log.lines if line.get("request_id") == request_id]
     assert "warning" in levels
 
 
-def test_an_unforeseen_error_is_logged_with_its_traceback(log: Driven) -> None:
+def test_an_unforeseen_error_is_logged_with_its_traceback(log: Log) -> None:
     (line,) = log.of("unforeseen error", "unforeseen")
     assert line["level"] == "error"
-    assert "UndefinedTable" in line["exception"]
+    assert "UndefinedColumn" in line["exception"]
 
 
-def test_nothing_else_is_an_error(log: Driven) -> None:
-    """A client who goes away in the middle of a request is no fault of the service."""
+def test_nothing_else_is_an_error(log: Log) -> None:
+    """A client that aborts a request is not an error of the service."""
     errors = [line for line in log.lines if line["level"] in {"error", "critical"}]
     assert [line.get("request_id") for line in errors] == ["unforeseen"]
 
 
-def test_the_log_says_where_the_service_listens(log: Driven) -> None:
+def test_the_log_says_where_the_service_listens(log: Log) -> None:
     assert any("running on http://127.0.0.1:" in line["event"] for line in log.lines)
 
 
-def test_the_token_is_nowhere_in_the_log(log: Driven) -> None:
+def test_the_token_is_nowhere_in_the_log(log: Log) -> None:
     assert TOKEN not in log.text
 
 
-def test_the_password_of_the_database_is_nowhere_in_the_log(log: Driven, password: str) -> None:
+def test_the_password_of_the_database_is_nowhere_in_the_log(log: Log, password: str) -> None:
     assert password not in log.text
 
 
@@ -260,7 +258,7 @@ def test_the_log_for_people_has_no_colours_in_a_file(console: str) -> None:
 
 def test_the_log_for_people_shows_the_traceback_of_an_unforeseen_error(console: str) -> None:
     assert "Traceback (most recent call last)" in console
-    assert "UndefinedTable" in console
+    assert "UndefinedColumn" in console
 
 
 def test_the_log_for_people_shows_no_values_of_variables(console: str) -> None:
@@ -296,7 +294,7 @@ def written(level: str, log_format: str, *statements: str) -> list[str]:
         ("error", ["e"]),
     ],
 )
-def test_the_level_leaves_out_what_is_below_it(level: str, events: list[str]) -> None:
+def test_lines_below_the_level_are_left_out(level: str, events: list[str]) -> None:
     statements = ["log.debug('d')", "log.info('i')", "log.warning('w')", "log.error('e')"]
     assert [json.loads(line)["event"] for line in written(level, "json", *statements)] == events
 
@@ -307,7 +305,7 @@ def test_what_libraries_log_has_the_same_form() -> None:
     assert (line["event"], line["level"], line["request_id"]) == ("1 left", "warning", "mine")
 
 
-def test_what_libraries_chat_about_is_left_out() -> None:
+def test_what_libraries_say_below_a_warning_is_left_out() -> None:
     assert written("debug", "json", "logging.getLogger('httpx2').info('GET /')") == []
 
 
@@ -318,7 +316,7 @@ def test_a_line_break_in_a_value_does_not_make_a_line(log_format: str) -> None:
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 @pytest.mark.parametrize("value", ["object()", r"'\udcff'", "{2}"])
-def test_there_is_nothing_that_cannot_be_logged(log_format: str, value: str) -> None:
+def test_every_value_can_be_logged(log_format: str, value: str) -> None:
     assert len(written("info", log_format, f"log.info('event', value={value})")) == 1
 
 
