@@ -56,9 +56,9 @@ def drive_to_failure(service: Service, github: GitHub, postgresql: str, url: str
         github.script(f"a/{name}", answer, repeat=True)
         assert post(name) in {404, 502, 504}, name
     with psycopg.connect(**connection_parameters(url), autocommit=True) as connection:
-        connection.execute("ALTER TABLE repositories RENAME TO elsewhere")
+        connection.execute("ALTER TABLE repositories RENAME stars TO elsewhere")
         assert send("GET", NOWHERE) == 500
-        connection.execute("ALTER TABLE elsewhere RENAME TO repositories")
+        connection.execute("ALTER TABLE repositories RENAME elsewhere TO stars")
     with closed(postgresql, url):
         assert send("GET", NOWHERE) == 503
         assert post("another") == 503
