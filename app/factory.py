@@ -10,6 +10,7 @@ from anyio import to_thread
 from app import __version__
 from app.database import Database
 from app.embedded import EmbeddedPostgresError, joined
+from app.environment import proxy_for
 from app.errors import StartError
 from app.services.github.client import GitHub
 from app.services.tracker import Tracker
@@ -37,9 +38,10 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def open_github(settings: Settings) -> AsyncIterator[GitHub]:
-    """Yield a client of the GitHub of the settings, with their token."""
-    token = settings.github_token
-    github = GitHub(settings.github_api_url, None if token is None else token.get_secret_value())
+    """Yield a client of the GitHub of the settings, through the proxy that it needs, if any."""
+    url, token = settings.github_api_url, settings.github_token
+    secret = None if token is None else token.get_secret_value()
+    github = GitHub(url, secret, proxy=proxy_for(url))
     try:
         yield github
     finally:

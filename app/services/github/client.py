@@ -13,7 +13,6 @@ import httpx2 as httpx
 import structlog
 
 from app import __version__, deadlines
-from app.environment import proxy_for
 from app.errors import (
     GitHubBadAnswer,
     GitHubError,
@@ -55,6 +54,7 @@ class GitHub:
         api_url: str,
         token: str | None = None,
         *,
+        proxy: str | None = None,
         time_limit: float = deadlines.REQUEST,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,9 +70,9 @@ class GitHub:
             timeout=time_limit,
             limits=httpx.Limits(max_connections=CONCURRENT_CALLS),
             follow_redirects=False,
-            # The client would open every proxy of the environment, also one that nobody needs.
+            # From the environment it would open every proxy, also one that GitHub does not need.
             trust_env=False,
-            proxy=proxy_for(api_url),
+            proxy=proxy,
             verify=httpx.create_ssl_context(),
         )
         self._authorized = token is not None

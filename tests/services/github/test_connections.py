@@ -16,6 +16,7 @@ from lab.service import running
 
 TOKEN = "ghp_very5ecret"  # noqa: S105
 LOOPBACK = "127.0.0.1"
+Told = tuple[httpx.Response, list[str], str]
 # A certificate that signed itself, for 127.0.0.1, and its key.
 UNTRUSTED = Path(__file__).parents[2] / "support" / "untrusted.pem"
 
@@ -30,13 +31,27 @@ async def untrusted_server() -> AsyncIterator[str]:
         yield f"https://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
 
 
-async def track(database_url: str, github_url: str) -> tuple[httpx.Response, list[str], str]:
+@asynccontextmanager
+async def proxy(asked: list[str]) -> AsyncIterator[str]:
+    """Serve a proxy that notes the first line of each request; yield the address."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readline()).decode().rstrip())
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, LOOPBACK)
+    async with server:
+        yield f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
+
+
+async def track(database_url: str, github_url: str, **more: str) -> Told:
     """Track a repository at this GitHub.
 
     Returns the answer, the reasons of failed connections in the log, and the whole log.
     """
     settings = {"DATABASE_URL": database_url, "GITHUB_API_URL": github_url, "GITHUB_TOKEN": TOKEN}
-    with running(**settings) as service:
+    with running(**settings, **more) as service:
         body = {"owner": "a", "repo_name": "b"}
         async with httpx.AsyncClient(timeout=20) as client:
             response = await client.post(f"{service.url}/repos", json=body)
@@ -84,3 +99,16 @@ async def test_the_log_does_not_repeat_what_a_server_sends(
     response, reasons, written = await track(database_url, github.url)
     assert (response.status_code, reasons) == (502, ["RemoteProtocolError"] * 2)
     assert TOKEN not in written
+
+
+async def test_github_is_asked_through_the_proxy_for_its_address(database_url: str) -> None:
+    asked: list[str] = []
+    url = "http://github.invalid"
+    async with proxy(asked) as address:
+        variables = {"HTTP_PROXY": address, "HTTPS_PROXY": "socks://nowhere", "NO_PROXY": ""}
+        response, reasons, _ = await track(database_url, url, **variables)
+        assert (response.status_code, reasons) == (404, [])
+        assert asked == [f"GET {url}/repos/a/b HTTP/1.1"]
+        variables["NO_PROXY"] = "github.invalid"
+        response, reasons, _ = await track(database_url, url, **variables)
+    assert (response.status_code, len(reasons), len(asked)) == (502, 2, 1)
