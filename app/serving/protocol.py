@@ -17,8 +17,8 @@ from app.serving.lingering import LingeringTransport
 from app.web.errors import MalformedRequest
 from app.web.problems import details
 
-# Bytes of a request, except those of a body that the application has yet to answer: it has its own
-# limit, and uvicorn pauses reading while the application does not read.
+# Bytes of a request without its body: the application limits that, and uvicorn pauses reading while
+# the application does not read.
 LARGEST_REQUEST = 256 * 1024
 # Seconds from the opening of a connection, or from a request's first byte, to its last byte.
 REQUEST_TIME = 30.0
@@ -28,7 +28,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """Limits the bytes and seconds of a request, and answers one request at a time.
 
     A connection that pipelines is closed after the answer to its first request. The others are not
-    parsed, and the client can send them again (RFC 9112, section 9.3.2).
+    parsed, and the client can send them again (RFC 9112, section 9.3.2). An answer that comes before
+    the end of its request closes the connection too.
     """
 
     transport: LingeringTransport  # type: ignore[assignment]
@@ -39,6 +40,7 @@ class BoundedProtocol(HttpToolsProtocol):
         # When the client began to send; None after the last byte of a request.
         self._began: float | None = self.loop.time()
         self._drops = False
+        self._keeps_alive = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to watch the time."""
@@ -59,6 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close the connection after the answer that is under way; without one, now."""
+        self._keeps_alive = False
         super().shutdown()
         if self.transport.is_closing():
             self.transport.close()
@@ -105,6 +108,7 @@ class BoundedProtocol(HttpToolsProtocol):
             is_answered = self.cycle.response_started
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+            self.cycle.body.clear()
         if not is_answered:
             self.logger.warning("Invalid HTTP request received.")
             self.transport.write(_malformed_request())
@@ -121,17 +125,23 @@ class BoundedProtocol(HttpToolsProtocol):
         """Start the application; keep trailers, which come later, out of the headers."""
         super().on_headers_complete()
         self.headers = []
+        self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_body(self, body: bytes) -> None:
-        """Count what comes after the answer."""
+        """Take a part of the body."""
         super().on_body(body)
-        if not self.cycle.response_complete:
-            self._size -= len(body)
+        self._size -= len(body)
+
+    def on_response_complete(self) -> None:
+        """Free the memory of a body that the application did not read."""
+        self.cycle.body.clear()
+        super().on_response_complete()
 
     def on_message_complete(self) -> None:
         """End the request."""
         self._began = None
         self._size = 0
+        self.cycle.keep_alive = self._keeps_alive and not self.cycle.response_started
         super().on_message_complete()
 
 
