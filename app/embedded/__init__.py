@@ -22,8 +22,8 @@ def joined(data_dir: Path, *, patience: float = 60.0) -> Iterator[str]:
 
     The server stops a moment after its last owner has left. While there are owners, a PostgreSQL or
     a supervisor that dies is replaced, and the URL stays the same. `patience` is the number of
-    seconds allowed for a server that is stopping, and again for one that is starting. Raises
-    EmbeddedPostgresError.
+    seconds allowed for a server that is stopping, and again for one that is starting. The variables
+    of libpq are removed from this process. Raises EmbeddedPostgresError.
     """
     if os.name != "posix":
         raise EmbeddedPostgresError(
@@ -33,12 +33,22 @@ def joined(data_dir: Path, *, patience: float = 60.0) -> Iterator[str]:
 
     owner = Owner(data_dir.expanduser().resolve(), patience)
     share = owner.take_share()
+    _remove_variables_of_libpq()
     try:
         threading.Thread(target=owner.keep_supervised, daemon=True).start()
         yield owner.wait_for_url()
     finally:
         owner.leave()
         os.close(share)
+
+
+def _remove_variables_of_libpq() -> None:
+    """Remove PGSSLMODE, PGSERVICE, PGOPTIONS and their like: they are meant for another server.
+
+    A URL cannot override all of them, and libpq reads them whenever it connects.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def default_data_dir(project: Path) -> Path:

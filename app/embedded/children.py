@@ -42,6 +42,18 @@ def _nobody() -> tuple[int, int]:
     return nobody.pw_uid, nobody.pw_gid
 
 
+def require_name(user: tuple[int, int] | None) -> None:
+    """Raise EmbeddedPostgresError if the user, by default ours, has no name: initdb asks for it."""
+    uid = user[0] if user else os.geteuid()
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        raise EmbeddedPostgresError(
+            f"PostgreSQL's data cannot be created by user {uid}, who has no entry in /etc/passwd. "
+            "Start the service as a user who has one, or set DATABASE_URL."
+        ) from None
+
+
 def succeeds_as(user: tuple[int, int], *command: str | Path) -> bool:
     """Return whether the command succeeds for this user: mode bits do not show what ACLs allow."""
     try:

@@ -9,10 +9,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.embedded.children import as_user, die_with_parent, environment, unprivileged_user
+from app.embedded.children import (
+    as_user,
+    die_with_parent,
+    environment,
+    require_name,
+    unprivileged_user,
+)
 from app.embedded.errors import EmbeddedPostgresError
-from app.embedded.files import last_lines, sync, write_private
-from app.embedded.programs import reachable_programs
+from app.embedded.files import full_disk, last_lines, sync, write_private
+from app.embedded.programs import reachable_programs, safe_for_a_shell
 
 # Seconds for the previous server, which may still be ending, to release its port.
 _PORT_PATIENCE = 3.0
@@ -30,7 +36,7 @@ class Cluster:
         self._state = folder / "connection.json"
         self._lock = lock
         self._user = unprivileged_user(folder, self.pgdata)
-        self._programs = reachable_programs(folder, self._user)
+        self.programs = reachable_programs(folder, self._user)
 
     @property
     def url(self) -> str:
@@ -38,18 +44,31 @@ class Cluster:
         return f"postgresql://tracker:{self._password}@127.0.0.1:{self.port}/tracker"
 
     def prepare(self) -> None:
-        """Create what is missing: password, port, files; no server may run."""
+        """Create what is missing: password, port, files; no server may run.
+
+        Raises EmbeddedPostgresError.
+        """
+        if self.pgdata.exists():
+            self._check_version()
         if self._state.exists():
-            saved = json.loads(self._state.read_bytes())
-            self._password, self.port = saved["password"], saved["port"]
+            self._load_state()
         else:
             self._password = os.urandom(24).hex()
             if self.pgdata.exists():
                 sql = f"ALTER ROLE tracker PASSWORD '{self._password}';"
-                self._run("postgres", "--single", "-D", self.pgdata, "tracker", sql=sql)
+                self._run_single(self.pgdata, "tracker", sql)
         self.choose_port()
         if not self.pgdata.exists():
             self._create()
+
+    def _load_state(self) -> None:
+        try:
+            saved = json.loads(self._state.read_bytes())
+            self._password, self.port = saved["password"], saved["port"]
+        except (ValueError, TypeError, KeyError):
+            raise EmbeddedPostgresError(
+                f"{self._state} is damaged. Remove it; the data stays, and gets a new password."
+            ) from None
 
     def choose_port(self) -> None:
         """Keep the port of the last start, or choose another if a program has it."""
@@ -59,13 +78,12 @@ class Cluster:
             state = {"password": self._password, "port": port}
             write_private(self._state, json.dumps(state))
 
-    def command(self, program: str, *arguments: str | Path) -> dict[str, Any]:
-        """Return the options of `subprocess` that run a program of PostgreSQL.
+    def child(self) -> dict[str, Any]:
+        """Return the options of `subprocess` for a program of PostgreSQL.
 
         Only the main thread may use them, see `die_with_parent`.
         """
         return {
-            "args": [self._programs / program, *arguments],
             "cwd": "/",
             "env": environment() | {"LC_ALL": "C"},
             "preexec_fn": die_with_parent(),
@@ -84,17 +102,39 @@ class Cluster:
             os.chown(pwfile, *self._user)
         locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
         login = ("--username=tracker", f"--pwfile={pwfile}", "--auth=scram-sha-256")
-        self._run("initdb", "-D", temporary, "--encoding=UTF8", *locale, *login)
+        require_name(self._user)
+        with safe_for_a_shell(self.programs) as programs:
+            self._run(programs / "initdb", "-D", temporary, "--encoding=UTF8", *locale, *login)
         pwfile.unlink()
-        sql = "CREATE DATABASE tracker;"
-        self._run("postgres", "--single", "-D", temporary, "postgres", sql=sql)
+        self._run_single(temporary, "postgres", "CREATE DATABASE tracker;")
         temporary.rename(self.pgdata)
         sync(self.folder)
 
-    def _run(self, program: str, *arguments: str | Path, sql: str = "") -> None:
-        """Run a program, which gets the supervisor's lock: no other supervisor starts meanwhile."""
+    def _check_version(self) -> None:
+        """Raise EmbeddedPostgresError if another major version made the files."""
+        theirs = (self.pgdata / "PG_VERSION").read_text().strip()
+        version = self._run(self.programs / "postgres", "--version").decode().split()[-1]
+        ours = version.partition(".")[0]
+        if theirs != ours:
+            raise EmbeddedPostgresError(
+                f"The data in {self.folder} was made by PostgreSQL {theirs}, and PostgreSQL {ours} "
+                "cannot read it. Set DATA_DIR to another folder, and move the data there with "
+                f"the pg_dump of PostgreSQL {theirs}."
+            )
+
+    def _run_single(self, pgdata: Path, database: str, sql: str) -> None:
+        """Run a statement without a server."""
+        require_name(self._user)
+        self._run(self.programs / "postgres", "--single", "-D", pgdata, database, sql=sql)
+
+    def _run(self, program: Path, *arguments: str | Path, sql: str = "") -> bytes:
+        """Return the output of a program; raise EmbeddedPostgresError with its end if it fails.
+
+        The program gets the supervisor's lock: no other supervisor starts before it has ended.
+        """
         done = subprocess.run(
-            **self.command(program, *arguments),
+            [program, *arguments],
+            **self.child(),
             input=sql.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -102,10 +142,14 @@ class Cluster:
             check=False,
         )
         # A single-user PostgreSQL reports success even if its statement failed.
+        if b"No space left on device" in done.stdout:
+            raise EmbeddedPostgresError(full_disk(self.folder))
         if done.returncode != 0 or b"ERROR:" in done.stdout:
             raise EmbeddedPostgresError(
-                f"{program} failed in {self.folder}:\n{last_lines(done.stdout)}"
+                f"{program.name} failed in {self.folder}:\n{last_lines(done.stdout)}"
             )
+        output: bytes = done.stdout
+        return output
 
 
 def free_port(wanted: int = 0, *, patience: float = 0.0) -> int:

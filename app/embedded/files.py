@@ -51,3 +51,11 @@ def tail(log: Path) -> str:
 def last_lines(output: bytes) -> str:
     """Return the last lines of a program's output."""
     return "\n".join(output.decode(errors="replace").splitlines()[-5:])
+
+
+def full_disk(folder: Path) -> str:
+    """Return the sentence for a disk that is full."""
+    return (
+        f"The disk of {folder} is full. Make room for PostgreSQL's data there, or set DATA_DIR to "
+        "a folder on another disk."
+    )

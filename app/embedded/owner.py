@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from urllib.parse import urlsplit
 
 from app.embedded.children import environment
 from app.embedded.errors import EmbeddedPostgresError
-from app.embedded.files import open_private, tail, try_lock
+from app.embedded.files import full_disk, open_private, tail, try_lock
 
 _POLL = 0.02
 _PROBE_SECONDS = 2.0
 _RETRY_SECONDS = 5.0
+_LEAST_SPACE = 2**20  # Bytes; below, neither PostgreSQL nor its supervisor can write why.
 # The message of PostgreSQL's protocol that asks for TLS: its length and its code.
 _SSL_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)
 
@@ -108,6 +110,8 @@ class Owner:
         with log:
             if supervisor.wait() <= 0:
                 return ""
+            if shutil.disk_usage(self.folder).free < _LEAST_SPACE:
+                return full_disk(self.folder)
             log.seek(0)
             return log.read().decode(errors="replace").strip() or "The supervisor failed."
 

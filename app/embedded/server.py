@@ -9,6 +9,7 @@ import time
 
 from app.embedded.cluster import Cluster
 from app.embedded.files import open_private, write_private
+from app.embedded.memory import shared_buffers_option
 
 _POLL = 0.02
 _LOG_LIMIT = 4 * 1024 * 1024  # Bytes.
@@ -35,13 +36,14 @@ class Server:
             # The path of a Unix socket is limited to 107 bytes, that of the folder is not.
             "--unix_socket_directories=",
             "--max_connections=100",
-            _shared_buffers_option(),
+            shared_buffers_option(),
         )
         log = open_private(self.log, os.O_APPEND)
         self._log_start = os.fstat(log).st_size
         try:
             return subprocess.Popen(
-                **self._cluster.command("postgres", "-D", self._cluster.pgdata, *settings),
+                [self._cluster.programs / "postgres", "-D", self._cluster.pgdata, *settings],
+                **self._cluster.child(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -123,12 +125,3 @@ class Server:
         except psutil.Error:
             return False
         return program.endswith("/postgres") and str(self._cluster.pgdata) in arguments
-
-
-def _shared_buffers_option() -> str:
-    """Return a quarter of the memory for PostgreSQL's own cache, as its manual advises.
-
-    The cache uses memory as it fills; two gigabytes hold ten million records and their index.
-    """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return f"--shared_buffers={min(memory // 4, 2**31) // 2**20}MB"

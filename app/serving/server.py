@@ -129,7 +129,8 @@ def _banner(settings: Settings, port: int) -> str:
     host = {"0.0.0.0": "localhost", "::": "localhost"}.get(settings.host, settings.host)  # noqa: S104
     url = f"http://{in_url(host, port)}"
     if settings.database_url is None:
-        data = f"{settings.data_dir} (embedded PostgreSQL)"
+        folder = os.fsencode(settings.data_dir).decode(errors="replace")
+        data = f"{folder} (embedded PostgreSQL)"
     else:
         data = "the PostgreSQL of DATABASE_URL"
     return f"API         {url}/repos\nSwagger UI  {url}/docs\nData        {data}"

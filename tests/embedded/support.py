@@ -36,11 +36,17 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as 
 
 
 class Owner:
-    """A process of its own that joins, until it is told to leave."""
+    """A process of its own that joins, until it is told to leave; `command` runs before it."""
 
-    def __init__(self, folder: Path, *arguments: str, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        path: Path | None = None,
+        command: tuple[str, ...] = (),
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", OWNER, str(folder), *arguments],
+            [*command, sys.executable, "-c", OWNER, str(folder), *arguments],
             cwd=PROJECT_DIR,
             env=os.environ | ({"PYTHONPATH": str(path)} if path else {}),
             stdin=subprocess.PIPE,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.embedded import EmbeddedPostgresError, default_data_dir, joined
+from app.embedded.children import require_name
 from tests.embedded.support import answers, needs_root, server
 
 
@@ -13,6 +14,11 @@ from tests.embedded.support import answers, needs_root, server
 def test_neither_supervisor_nor_server_inherits_secrets(running: tuple[Path, str]) -> None:
     for pid in server(running[0]).values():
         assert b"very-secret" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_user_without_a_name_gives_a_sentence() -> None:
+    with pytest.raises(EmbeddedPostgresError, match="by user 2147483000, who has no entry"):
+        require_name((2_147_483_000, 0))
 
 
 @needs_root

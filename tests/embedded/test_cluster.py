@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from app.embedded import joined
+from app.embedded import EmbeddedPostgresError, joined
 from app.embedded.cluster import free_port
 from tests.embedded.support import OWNER, Owner, answers, assert_one_server, query, stopped
 from tests.support.data_folder import processes
@@ -37,20 +37,25 @@ def test_wrong_password_is_refused(running: tuple[Path, str]) -> None:
         psycopg.connect(running[1], password="wrong")  # noqa: S106
 
 
-def test_folder_may_have_any_name(empty_folder: Path) -> None:
-    odd = empty_folder / "My Projects, 'all' & $HOME" / "Übung/数据 ✓" / ("x" * 200)
-    odd.parent.mkdir(parents=True)
-    empty_folder.chmod(0o711)
-    with joined(odd) as url:
-        assert answers(url)
-
-
 def test_lost_connection_file_gets_a_new_password(folder: Path) -> None:
     password = (folder / "connection.json").read_text()
     (folder / "connection.json").unlink()
     with joined(folder) as url:
         assert answers(url)
         assert password not in (folder / "connection.json").read_text()
+
+
+@pytest.mark.parametrize("content", ["{", "{}"])
+def test_damaged_connection_file_gives_a_sentence(folder: Path, content: str) -> None:
+    (folder / "connection.json").write_text(content)
+    with pytest.raises(EmbeddedPostgresError, match=r"connection.json is damaged. Remove it; "):
+        joined(folder).__enter__()
+
+
+def test_data_of_another_major_version_gives_a_sentence(folder: Path) -> None:
+    (folder / "pgdata" / "PG_VERSION").write_text("16\n")
+    with pytest.raises(EmbeddedPostgresError, match=r"by PostgreSQL 16, and PostgreSQL 18 cannot"):
+        joined(folder).__enter__()
 
 
 def test_port_that_another_program_took_is_given_up(folder: Path) -> None:

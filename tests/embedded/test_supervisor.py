@@ -5,18 +5,19 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from app import PROJECT_DIR
-from app.embedded import joined
+from app.embedded import EmbeddedPostgresError, joined
 from tests.embedded.support import (
     Owner,
     answers,
     assert_one_server,
+    needs_root,
     owner,
     query,
     server,
@@ -124,3 +125,21 @@ def test_terminated_supervisor_is_replaced_while_there_are_owners(folder: Path) 
         os.kill(before["supervisor"], signal.SIGTERM)
         eventually(lambda: server(folder) not in ({}, before))
         assert query(url, "SELECT 1") == 1
+
+
+@needs_root
+def test_full_disk_gives_a_sentence(folder: Path) -> None:
+    disk = folder.with_name("disk")
+    disk.mkdir()
+    mount = ("mount", "-t", "tmpfs", "-o", "size=64m,mode=711", "tmpfs", disk)
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("nobody here may mount a file system, so no disk can be filled up")
+    try:
+        subprocess.run(["cp", "-a", folder, disk / "data"], check=True)
+        with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
+            while True:
+                ballast.write(bytes(1024))
+        with pytest.raises(EmbeddedPostgresError, match=r"The disk of .*/disk/data is full"):
+            joined(disk / "data").__enter__()
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
