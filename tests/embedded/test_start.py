@@ -4,8 +4,8 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.support.database import new_database, url_of
-from tests.support.service import AS_MODULE, embedded_in, ran, running
+from lab.database import new_database, url_of
+from lab.service import AS_MODULE, embedded_in, ran, running
 
 LIBPQ = {
     "PGCHANNELBINDING": "require",
