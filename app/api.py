@@ -1,8 +1,9 @@
 """The four endpoints: each parses its request, calls the tracker once, and answers."""
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from app import errors
 from app.models import Record
@@ -10,7 +11,8 @@ from app.schemas import RepositoryReference, Representation
 from app.services.tracker import Tracker
 from app.web import openapi
 from app.web.conditions import Conditions
-from app.web.errors import BodyTooLarge, UnsupportedMediaType
+from app.web.errors import BodyTooLarge, EncodedBody, UnsupportedMediaType
+from app.web.problems import path_prefix
 from app.web.routing import LeanRoute
 
 router = APIRouter(
@@ -20,6 +22,7 @@ router = APIRouter(
 )
 
 RECORD = "/repos/{repo_id}"
+RepoId = Annotated[UUID, Path(description="The `id` of the record.")]
 
 
 @router.get(
@@ -38,7 +41,7 @@ RECORD = "/repos/{repo_id}"
     },
     openapi_extra={"parameters": [openapi.IF_NONE_MATCH]},
 )
-async def read_repository(repo_id: UUID, request: Request) -> Response:
+async def read_repository(repo_id: RepoId, request: Request) -> Response:
     record = await _tracker(request).find(repo_id)
     headers = {"Cache-Control": "no-cache"}
     if _conditions(request).is_current(record.etag):
@@ -71,13 +74,15 @@ async def read_repository(repo_id: UUID, request: Request) -> Response:
             errors.NameHeld,
             BodyTooLarge,
             UnsupportedMediaType,
+            EncodedBody,
             *openapi.FROM_GITHUB,
         ),
     },
 )
 async def track_repository(reference: RepositoryReference, request: Request) -> Response:
     created = await _tracker(request).track(reference)
-    return _answer(created, status=201, headers={"Location": f"/repos/{created.id}"})
+    location = f"{path_prefix(request.scope)}/repos/{created.id}"
+    return _answer(created, status=201, headers={"Location": location})
 
 
 @router.put(
@@ -102,7 +107,7 @@ async def track_repository(reference: RepositoryReference, request: Request) -> 
     },
     openapi_extra={"parameters": [openapi.IF_MATCH, openapi.IF_NONE_MATCH]},
 )
-async def refresh_repository(repo_id: UUID, request: Request) -> Response:
+async def refresh_repository(repo_id: RepoId, request: Request) -> Response:
     return _answer(await _tracker(request).refresh(repo_id, _conditions(request)))
 
 
@@ -115,7 +120,7 @@ async def refresh_repository(repo_id: UUID, request: Request) -> Response:
     responses=openapi.problems(RECORD, errors.RepositoryNotFound, errors.PreconditionFailed),
     openapi_extra={"parameters": [openapi.IF_MATCH, openapi.IF_NONE_MATCH]},
 )
-async def untrack_repository(repo_id: UUID, request: Request) -> Response:
+async def untrack_repository(repo_id: RepoId, request: Request) -> Response:
     await _tracker(request).untrack(repo_id, _conditions(request))
     return Response(status_code=204)
 

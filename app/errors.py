@@ -11,6 +11,7 @@ TrackerError
     │   ├── MethodNotAllowed      405
     │   ├── BodyTooLarge          413
     │   ├── UnsupportedMediaType  415
+    │   ├── EncodedBody           415
     │   ├── InvalidRequest        422
     │   ├── InternalError         500
     │   └── HTTPProblem           the status of an HTTPException
@@ -58,7 +59,8 @@ class Problem(TrackerError):
     """A request that fails for a known reason.
 
     `detail` is a sentence for the person who reads the answer; `path` is the path of this service
-    that `detail` and a `Location` header name, if they do; `members` extend the problem details.
+    that `detail` and the header `Location` name, if they do, told there without the prefix below
+    which the service is reached; `members` extend the problem details.
     """
 
     status: int
@@ -145,7 +147,7 @@ class PreconditionFailed(Problem):
     def __init__(self, etag: str) -> None:
         super().__init__(
             "The record is not in the state that the request's conditions ask for, and was not "
-            "changed. Read it again for its current ETag.",
+            "changed. Read it again for its current ETag; a weak one (W/…) never matches If-Match.",
             headers={"ETag": etag},
         )
 

@@ -15,7 +15,6 @@ from app.logs import configure_logging
 from app.services.tracker import Tracker
 from app.serving.process import end_with_parent, freeze_imports_for_gc
 from app.settings import Settings
-from app.web import openapi
 from app.web.documentation import add_documentation
 from app.web.middleware import RequestGuard
 from app.web.problems import answer_http_exception, answer_problem
@@ -53,16 +52,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         routes=list(api.router.routes),
         lifespan=lifespan,
         redirect_slashes=False,
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,
+        root_path=settings.root_path,
         telemetry={"tracing": False, "metrics": False},
     )
     add_documentation(app)
     app.add_middleware(RequestGuard, allowed_hosts=settings.allowed_hosts)
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(HTTPException, answer_http_exception)
-    # FastAPI documents this way of changing the document.
-    app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     return app
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     StringConstraints,
     TypeAdapter,
@@ -21,13 +22,26 @@ from app.models import NAME_LENGTH, Record
 _RECORD = TypeAdapter(Record)
 
 # GitHub's names (docs.github.com, "Username considerations" and "Repository limits"), as a guard
-# for the URL and not as a naming policy: old and enterprise accounts break today's rules.
-_OWNER = re.compile(r"[A-Za-z0-9_-]+")
-_REPO_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]+")
+# for the URL and not as a naming policy: old and enterprise accounts break today's rules. RE2 and
+# Rust's regex, which have no look-ahead, can read these patterns from the OpenAPI document.
+_OWNER = f"[A-Za-z0-9_-]{{1,{NAME_LENGTH}}}"
+# Neither "." nor "..": one dot or two may begin a name, if another character follows.
+_REPO_NAME = (
+    rf"[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{NAME_LENGTH - 1}}}"
+    rf"|\.[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{NAME_LENGTH - 2}}}"
+    rf"|\.\.[A-Za-z0-9._-]{{1,{NAME_LENGTH - 2}}}"
+)
+# ASCII white space, which is ignored around a name: its characters, and its pattern.
+_SPACE = " \t\n\r\f\v"
+_SPACES = r"[ \t\n\r\f\v]*"
+
+
+def _trim(value: object) -> object:
+    return value.strip(_SPACE) if isinstance(value, str) else value
 
 
 def _check_owner(owner: str) -> str:
-    if not _OWNER.fullmatch(owner):
+    if not re.fullmatch(_OWNER, owner):
         raise PydanticCustomError(
             "github_owner", "An owner on GitHub has only letters A-Z, digits, '-' and '_'"
         )
@@ -35,7 +49,7 @@ def _check_owner(owner: str) -> str:
 
 
 def _check_repo_name(name: str) -> str:
-    if not _REPO_NAME.fullmatch(name):
+    if not re.fullmatch(_REPO_NAME, name):
         raise PydanticCustomError(
             "github_repo_name",
             "A repository on GitHub has only letters A-Z, digits, '-', '_' and '.', "
@@ -44,31 +58,31 @@ def _check_repo_name(name: str) -> str:
     return name
 
 
-_TRIMMED = StringConstraints(strip_whitespace=True, min_length=1, max_length=NAME_LENGTH)
+def _schema(pattern: str, description: str) -> WithJsonSchema:
+    return WithJsonSchema(
+        {
+            "type": "string",
+            "description": f"{description}; ASCII white space around it is ignored.",
+            "pattern": f"^{_SPACES}({pattern}){_SPACES}$",
+        }
+    )
+
+
+_LENGTH = StringConstraints(min_length=1, max_length=NAME_LENGTH)
 
 Owner = Annotated[
     str,
-    _TRIMMED,
+    _LENGTH,
+    BeforeValidator(_trim),
     AfterValidator(_check_owner),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "description": "The account on GitHub; white space around it is ignored.",
-            "pattern": rf"^\s*[A-Za-z0-9_-]{{1,{NAME_LENGTH}}}\s*$",
-        }
-    ),
+    _schema(_OWNER, "The account on GitHub"),
 ]
 RepoName = Annotated[
     str,
-    _TRIMMED,
+    _LENGTH,
+    BeforeValidator(_trim),
     AfterValidator(_check_repo_name),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "description": "The repository's name; white space around it is ignored.",
-            "pattern": rf"^\s*(?!\.{{1,2}}\s*$)[A-Za-z0-9._-]{{1,{NAME_LENGTH}}}\s*$",
-        }
-    ),
+    _schema(_REPO_NAME, "The repository's name"),
 ]
 
 

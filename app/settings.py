@@ -2,6 +2,7 @@
 
 import re
 from io import StringIO
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -17,6 +18,7 @@ from app.postgres import url
 
 ENCODING = "utf-8-sig"  # UTF-8; Windows puts a byte order mark before it.
 _API_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", re.IGNORECASE)
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 _ALLOWED_HOST = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 
 
@@ -32,6 +34,8 @@ class Settings(BaseSettings):
     port: int = Field(
         8000, ge=0, le=65535, description="a whole number from 0 to 65535, 0 for any free port"
     )
+    root_path: str = ""
+    forwarded_allow_ips: str = "127.0.0.1"
     workers: int = Field(1, ge=1, le=256, description="a whole number from 1 to 256")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug, info, warning or error"
@@ -131,6 +135,28 @@ class Settings(BaseSettings):
                 "*.example.org, or * for any"
             )
         return hosts
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_path(cls, path: str) -> str:
+        path = path.strip().rstrip("/")
+        if not _ROOT_PATH.fullmatch(path):
+            raise ValueError("give the path below which a proxy serves this, such as /tracker")
+        return path
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _are_networks(cls, networks: str) -> str:
+        try:
+            for network in networks.split(","):
+                if network.strip() != "*":
+                    ip_network(network.strip())
+        except ValueError:
+            raise ValueError(
+                "give addresses or networks of proxies, separated by commas, such as "
+                "127.0.0.1,10.0.0.0/8, or * for any"
+            ) from None
+        return networks
 
     @field_validator("data_dir")
     @classmethod

@@ -28,6 +28,8 @@ DEFAULTS = {
     "GITHUB_API_URL": "http://127.0.0.1:9",
     "HOST": "127.0.0.1",
     "PORT": "0",
+    "ROOT_PATH": "/",
+    "FORWARDED_ALLOW_IPS": "127.0.0.1",
     "WORKERS": "1",
     "LOG_LEVEL": "info",
     "LOG_FORMAT": "json",

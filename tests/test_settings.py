@@ -53,6 +53,11 @@ INVALID = {
     "a port that is a word": ("PORT", "http"),
     "a port below zero": ("PORT", "-1"),
     "a port above all": ("PORT", "65536"),
+    "a prefix without a slash": ("ROOT_PATH", "tracker"),
+    "a prefix with a space": ("ROOT_PATH", "/my tracker"),
+    "a URL for a prefix": ("ROOT_PATH", "https://example.org/tracker"),
+    "a name for a proxy": ("FORWARDED_ALLOW_IPS", "proxy"),
+    "a network with a host": ("FORWARDED_ALLOW_IPS", "10.0.0.1/8"),
     "no workers": ("WORKERS", "0"),
     "half a worker": ("WORKERS", "1.5"),
     "an unknown level": ("LOG_LEVEL", "loud"),
@@ -140,6 +145,8 @@ def test_the_defaults_are_safe(monkeypatch: pytest.MonkeyPatch) -> None:
         "github_api_url": "https://api.github.com",
         "host": "127.0.0.1",
         "port": 8000,
+        "root_path": "",
+        "forwarded_allow_ips": "127.0.0.1",
         "workers": 1,
         "log_level": "info",
         "log_format": None,
@@ -205,6 +212,16 @@ def test_the_address_of_github_has_no_slash_at_its_end(
     monkeypatch: pytest.MonkeyPatch, sent: str, url: str
 ) -> None:
     assert load(monkeypatch, GITHUB_API_URL=sent).github_api_url == url
+
+
+@pytest.mark.parametrize("prefix", ["/tracker", "/tracker/", " /tracker "])
+def test_a_prefix_has_no_slash_at_its_end(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
+    assert load(monkeypatch, ROOT_PATH=prefix).root_path == "/tracker"
+
+
+@pytest.mark.parametrize("proxies", ["*", "::1", "127.0.0.1, 10.0.0.0/8"])
+def test_proxies_are_addresses_or_networks(monkeypatch: pytest.MonkeyPatch, proxies: str) -> None:
+    assert load(monkeypatch, FORWARDED_ALLOW_IPS=proxies).forwarded_allow_ips == proxies
 
 
 def test_a_token_is_trimmed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """Limits the bytes and seconds of a request, and answers one request at a time.
 
     A connection that pipelines is closed after the answer to its first request. The others are not
-    parsed, and the client can send them again (RFC 9112, section 9.3.2). An answer that comes before
-    the end of its request closes the connection too.
+    parsed, and the client can send them again (RFC 9112, section 9.3.2). An answer before the end
+    of its request closes the connection too.
     """
 
     transport: LingeringTransport  # type: ignore[assignment]

@@ -72,7 +72,7 @@ def _run(settings: Settings, listeners: Sequence[socket.socket]) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
         timeout_graceful_shutdown=deadlines.SHUTDOWN,
     )
     _Server(config).run(list(listeners))

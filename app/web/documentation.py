@@ -1,10 +1,14 @@
-"""`/docs` and `/redoc`, which load nothing from another host: their files come from a package."""
+"""The document and its pages, which load nothing from another host: their files are a package's."""
 
 from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
+
+from app.web import openapi
+from app.web.problems import path_prefix
 
 # The package's own set-up would replace functions of FastAPI for the whole process.
 PACKAGE = "fastapi_standalone_docs"
@@ -18,10 +22,13 @@ NO_ICON = "data:,"
 
 
 def add_documentation(app: FastAPI) -> None:
-    """Serve Swagger UI at `/docs` and ReDoc at `/redoc`, each with its files below it.
+    """Serve `/openapi.json`, Swagger UI at `/docs` and ReDoc at `/redoc`, with their files below.
 
     The addresses in the pages are relative, so that they are right below any prefix.
     """
+
+    async def document(request: Request) -> Response:
+        return JSONResponse(openapi.describe(app, path_prefix(request.scope)))
 
     async def swagger_ui(_request: Request) -> Response:
         return _page(
@@ -45,6 +52,7 @@ def add_documentation(app: FastAPI) -> None:
             )
         )
 
+    app.add_route("/openapi.json", document)
     app.add_route("/docs", swagger_ui)
     app.add_route("/docs/{file}", _files_of("static/swagger"))
     app.add_route("/redoc", redoc)

@@ -89,6 +89,20 @@ class UnsupportedMediaType(RequestProblem):
         )
 
 
+class EncodedBody(RequestProblem):
+    """The request declares its body to be compressed, or encoded in another way."""
+
+    status = 415
+    slug = "encoded-body"
+    title = "Body is encoded"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Send the body as plain JSON, without compression and the header Content-Encoding.",
+            headers={"Accept-Encoding": "identity"},
+        )
+
+
 class InvalidRequest(RequestProblem):
     """The request does not have the form that the API describes; `errors` lists what is wrong."""
 

@@ -18,7 +18,9 @@ log = structlog.get_logger(__name__)
 # For the log only, as nginx has it: there is nobody to send an answer to.
 CLIENT_WENT_AWAY = 499
 
-_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+# The characters of UUIDs, ULIDs, Base64, traceparent, and the form that HAProxy documents.
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:=+/-]{1,128}")
+_SANE_ADDRESS = re.compile(r"[A-Za-z0-9.:_-]{1,64}")
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
@@ -26,7 +28,8 @@ class RequestGuard:
     """Plain ASGI middleware around the whole application; one for all duties, to cost little.
 
     It refuses a Host that is not allowed, gives each request its id, answers an error that nobody
-    foresaw, and logs each request.
+    foresaw, and logs each request. It passes a HEAD on as a GET, of which the server sends the
+    head only (RFC 9110 section 9.3.2).
     """
 
     def __init__(self, app: ASGIApp, allowed_hosts: tuple[str, ...]) -> None:
@@ -48,7 +51,11 @@ class RequestGuard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         hosts, this_id = _hosts_and_id(scope["headers"])
         request_id.set(this_id)
-        exchange = _Exchange(scope, send, this_id)
+        method = scope["method"]
+        if method == "HEAD":
+            # In a copy: the server leaves out the body because its own scope says HEAD.
+            scope = {**scope, "method": "GET"}
+        exchange = _Exchange(method, scope, send, this_id)
         try:
             if self._allows(hosts):
                 await self._app(scope, receive, exchange.send)
@@ -96,10 +103,11 @@ class RequestGuard:
 class _Exchange:
     """One request and what is known of its answer; `status` is 0 until the answer begins."""
 
-    __slots__ = ("_id", "_scope", "_send", "_started_at", "status")
+    __slots__ = ("_id", "_method", "_scope", "_send", "_started_at", "status")
 
-    def __init__(self, scope: Scope, send: Send, this_id: str) -> None:
+    def __init__(self, method: str, scope: Scope, send: Send, this_id: str) -> None:
         self._started_at = perf_counter()
+        self._method = method
         self._scope = scope
         self._send = send
         self._id = this_id
@@ -116,13 +124,20 @@ class _Exchange:
         """Write the line of the log that each request has."""
         log.info(
             "request",
-            method=self._scope["method"],
+            client=_client(self._scope),
+            method=self._method,
             route=getattr(self._scope.get("route"), "path", None),
             path=request_path(self._scope),
             status=self.status,
             ms=round((perf_counter() - self._started_at) * 1000, 2),
             request_id=self._id,
         )
+
+
+def _client(scope: Scope) -> str | None:
+    """Return the caller's address, which the server takes from a proxy that it trusts."""
+    client = scope.get("client")
+    return client[0] if client and _SANE_ADDRESS.fullmatch(client[0]) else None
 
 
 def _hosts_and_id(headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], str]:

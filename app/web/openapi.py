@@ -65,6 +65,7 @@ def _header(description: str, **schema: Any) -> dict[str, Any]:
 # The headers of answers, each with its one description.
 HEADERS = {
     "Accept": _header("The media type that the operation takes."),
+    "Accept-Encoding": _header("`identity`: the operation takes no encoded body."),
     "Cache-Control": _header("`no-cache`: ask again with `If-None-Match` before reuse."),
     "ETag": _header("The version of the record, for `If-Match` and `If-None-Match`."),
     "Location": _header("The path of the record."),
@@ -118,11 +119,11 @@ def problems(path: str, *kinds: type[Problem]) -> dict[int | str, dict[str, Any]
     return dict(sorted(responses.items(), key=lambda item: str(item[0])))
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """Return the document; it is made once, as FastAPI does."""
+def describe(app: FastAPI, prefix: str = "") -> dict[str, Any]:
+    """Return the document of an application that is served below this prefix."""
     if app.openapi_schema is None:
         app.openapi_schema = _document(app)
-    return app.openapi_schema
+    return {**app.openapi_schema, "servers": [{"url": prefix or "/"}]}
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
@@ -135,10 +136,25 @@ def _document(app: FastAPI) -> dict[str, Any]:
         tags=app.openapi_tags,
         routes=app.routes,
     )
+    document["security"] = []  # Said to be open, as linters want it said.
     schema = TypeAdapter(ProblemDetails).json_schema(ref_template=f"{SCHEMAS}{{model}}")
     document["components"]["schemas"] |= {**schema.pop("$defs"), "ProblemDetails": schema}
     for path in document["paths"].values():
         for operation in path.values():
-            for response in operation["responses"].values():
-                response.setdefault("headers", {}).update(headers("X-Request-ID"))
+            _complete(operation, document["components"]["schemas"])
     return document
+
+
+def _complete(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Add what every operation has: the request's id, and examples where OpenAPI 3.0 has them."""
+    for parameter in operation.get("parameters", []):
+        if parameter["name"] == "repo_id":
+            parameter["example"] = str(EXAMPLE_ID)
+    responses = operation["responses"].values()
+    for response in responses:
+        response.setdefault("headers", {}).update(headers("X-Request-ID"))
+    for body in (operation.get("requestBody", {}), *responses):
+        for content in body.get("content", {}).values():
+            schema = schemas[content["schema"]["$ref"].removeprefix(SCHEMAS)]
+            if "examples" in schema:
+                content["example"] = schema["examples"][0]

@@ -33,11 +33,15 @@ def details(problem: Problem, instance: str) -> dict[str, Any]:
 
 def problem_response(problem: Problem, scope: Scope) -> Response:
     """Return the answer to a request that failed; no cache may keep it."""
+    members = details(problem, request_path(scope))
+    headers = {"Cache-Control": "no-store", **problem.headers}
+    if problem.path and (prefix := path_prefix(scope)):
+        address = prefix + problem.path
+        members["detail"] = problem.detail.replace(problem.path, address)
+        if "Location" in headers:
+            headers["Location"] = address
     return Response(
-        orjson.dumps(details(problem, request_path(scope))),
-        status_code=problem.status,
-        media_type=MEDIA_TYPE,
-        headers={"Cache-Control": "no-store", **problem.headers},
+        orjson.dumps(members), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers
     )
 
 
@@ -58,10 +62,21 @@ async def answer_http_exception(request: Request, error: Any) -> Response:
     return problem_response(_problem(request, error), request.scope)
 
 
+def path_prefix(scope: Scope) -> str:
+    """Return the path below which a proxy serves this service, without a slash at its end."""
+    prefix: str = scope.get("root_path", "")
+    return prefix.rstrip("/")
+
+
 def request_path(scope: Scope) -> str:
-    """Return the request's path as it was sent: ASCII, percent-encoded, without the query."""
+    """Return the path that the client asked for: ASCII, percent-encoded, without the query.
+
+    A proxy may have removed the prefix.
+    """
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    return raw.decode("ascii", "backslashreplace")
+    path = raw.decode("ascii", "backslashreplace")
+    prefix = path_prefix(scope)
+    return path if path.startswith(f"{prefix}/") else prefix + path
 
 
 def invalid_request(errors: Sequence[Any], *, within: str) -> InvalidRequest:
@@ -99,11 +114,10 @@ def _problem(request: Request, error: HTTPException) -> Problem:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    return sorted(
-        {
-            method
-            for route in request.app.routes
-            if route.matches(request.scope)[0] is not Match.NONE
-            for method in route.methods or ()
-        }
-    )
+    allowed = {
+        method
+        for route in request.app.routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+    return sorted(allowed | {"HEAD"} if "GET" in allowed else allowed)

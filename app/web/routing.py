@@ -1,6 +1,7 @@
 """The route class: from a request to an endpoint's arguments, by the shortest way."""
 
 import inspect
+from codecs import BOM_UTF8
 from collections.abc import Callable, Coroutine
 from typing import Any, get_type_hints
 
@@ -9,7 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from app.web.errors import BodyTooLarge, UnsupportedMediaType
+from app.web.errors import BodyTooLarge, EncodedBody, UnsupportedMediaType
 from app.web.problems import invalid_request
 
 LARGEST_BODY = 64 * 1024
@@ -80,7 +81,8 @@ def _under(name: str, error: ValidationError) -> list[dict[str, Any]]:
 async def _read_model(request: Request, model: type[BaseModel]) -> BaseModel:
     """Return the request's JSON body, validated.
 
-    Raises BodyTooLarge before the body is read whole, UnsupportedMediaType, InvalidRequest.
+    Raises BodyTooLarge before the body is read whole, UnsupportedMediaType, EncodedBody,
+    InvalidRequest.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > LARGEST_BODY:
@@ -89,12 +91,16 @@ async def _read_model(request: Request, model: type[BaseModel]) -> BaseModel:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType
+    codings = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    if not {coding.strip() for coding in codings} <= {"", "identity"}:
+        raise EncodedBody
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > LARGEST_BODY:
             raise BodyTooLarge(LARGEST_BODY)
     try:
-        return model.model_validate_json(bytes(body))
+        # RFC 8259 section 8.1 lets a parser ignore a byte order mark.
+        return model.model_validate_json(bytes(body).removeprefix(BOM_UTF8))
     except ValidationError as error:
         raise invalid_request(error.errors(), within="body") from None

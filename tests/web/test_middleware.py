@@ -9,7 +9,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from app.web.middleware import RequestGuard
-from lab.service import Service
+from lab.database import new_database
+from lab.service import Service, running
 
 MADE = re.compile(r"[A-Za-z0-9._-]{16,}")
 # What is not worth being repeated, as bytes on the wire.
@@ -29,7 +30,14 @@ INSANE_IDS = {
     "Latin-1": b"\xe4",
     "digits beyond ASCII": "\u0661".encode(),
 }
-SANE_IDS = ["a", "0", "a" * 128, "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "trace_1.2-3"]
+SANE_IDS = [
+    "a",
+    "0",
+    "a" * 128,
+    "f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+    "trace_1.2-3",
+    "01:AF=x+/y",
+]
 
 DEFAULT_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 # The hosts that are allowed, the Host header, and the status of the answer.
@@ -206,3 +214,29 @@ def test_no_page_of_another_origin_is_given_leave(service: Service) -> None:
 
 def test_the_answers_do_not_name_the_server(service: Service) -> None:
     assert "server" not in httpx.get(f"{service.url}/docs").headers
+
+
+# The caller's address
+
+FORWARDED = {
+    "by nobody": ("127.0.0.1", None, "127.0.0.1"),
+    "by a proxy that is trusted": ("127.0.0.1", "203.0.113.7", "203.0.113.7"),
+    "by two, of which one is trusted": ("127.0.0.1", "2001:db8::1, 203.0.113.7", "203.0.113.7"),
+    "as what is no address": ("127.0.0.1", "<script>", None),
+    "by a proxy that is not trusted": ("10.0.0.0/8", "203.0.113.7", "127.0.0.1"),
+}
+
+
+@pytest.mark.parametrize(("allowed", "forwarded", "logged"), FORWARDED.values(), ids=FORWARDED)
+def test_the_log_has_the_callers_address_as_a_trusted_proxy_gives_it(
+    postgresql: str, allowed: str, forwarded: str | None, logged: str | None
+) -> None:
+    headers = {"X-Request-ID": "mine"} | ({"X-Forwarded-For": forwarded} if forwarded else {})
+    with (
+        new_database(postgresql) as url,
+        running(DATABASE_URL=url, FORWARDED_ALLOW_IPS=allowed) as service,
+    ):
+        httpx.get(f"{service.url}/nowhere", headers=headers)
+        service.stop()
+        (line,) = (json.loads(line) for line in service.log if '"request_id":"mine"' in line)
+    assert line["client"] == logged

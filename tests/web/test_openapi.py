@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import httpx2 as httpx
 import pytest
@@ -10,6 +11,7 @@ from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[impor
 
 from app.main import create_app
 from app.settings import Settings
+from app.web.openapi import describe
 
 RECORD = "/repos/{repo_id}"
 ANYWHERE = {400, 422, 500, 503}
@@ -23,7 +25,7 @@ STATUSES = {
 HEADERS = {
     ("post", "/repos", 201): {"Location", "ETag"},
     ("post", "/repos", 409): {"Location"},
-    ("post", "/repos", 415): {"Accept"},
+    ("post", "/repos", 415): {"Accept", "Accept-Encoding"},
     ("get", RECORD, 200): {"ETag", "Cache-Control"},
     ("get", RECORD, 304): {"ETag", "Cache-Control"},
     ("get", RECORD, 503): {"Retry-After"},
@@ -52,7 +54,7 @@ every_problem = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return create_app(Settings(database_url=None)).openapi()
+    return describe(create_app(Settings(database_url=None)))
 
 
 def operation(document: dict[str, Any], method: str, path: str) -> dict[str, Any]:
@@ -70,6 +72,11 @@ def faults(document: dict[str, Any], schema: dict[str, Any], value: object) -> l
     whole = {**schema, "components": document["components"]}
     validator = Draft202012Validator(whole, format_checker=FormatChecker())
     return [error.message for error in validator.iter_errors(value)]
+
+
+def example_of(content: dict[str, Any]) -> Any:
+    """Return the example of a JSON body."""
+    return content["application/json"]["example"]
 
 
 def objects(value: Any) -> Iterator[dict[str, Any]]:
@@ -148,6 +155,14 @@ def test_an_operation_lists_the_conditions_that_it_honours(
     assert headers == CONDITIONS.get(method, set())
 
 
+def test_the_document_says_that_nobody_has_to_log_in(document: dict[str, Any]) -> None:
+    assert document["security"] == []
+
+
+def test_the_document_says_that_the_api_is_beside_it(document: dict[str, Any]) -> None:
+    assert document["servers"] == [{"url": "/"}]
+
+
 @pytest.mark.parametrize("method", ["get", "put", "delete"])
 def test_a_record_is_addressed_by_a_uuid(document: dict[str, Any], method: str) -> None:
     (parameter,) = (
@@ -157,6 +172,7 @@ def test_a_record_is_addressed_by_a_uuid(document: dict[str, Any], method: str) 
     )
     assert (parameter["name"], parameter["required"]) == ("repo_id", True)
     assert parameter["schema"]["format"] == "uuid"
+    assert str(UUID(parameter["example"])) == parameter["example"]
 
 
 @every_operation
@@ -227,8 +243,14 @@ def test_a_record_is_described_as_such(
     document: dict[str, Any], method: str, path: str, status: int
 ) -> None:
     content = response(document, method, path, status)["content"]
-    schema = {"$ref": "#/components/schemas/Repository"}
-    assert content == {"application/json": {"schema": schema}}
+    assert list(content) == ["application/json"]
+    assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/Record"}
+    assert faults(document, content["application/json"]["schema"], example_of(content)) == []
+
+
+def test_the_body_of_a_post_has_an_example_that_is_valid(document: dict[str, Any]) -> None:
+    content = operation(document, "post", "/repos")["requestBody"]["content"]
+    assert faults(document, content["application/json"]["schema"], example_of(content)) == []
 
 
 @pytest.mark.parametrize(
@@ -240,7 +262,7 @@ def test_a_response_without_a_body_has_no_content(
     assert "content" not in response(document, method, path, status)
 
 
-@pytest.mark.parametrize("name", ["Repository", "RepositoryReference"])
+@pytest.mark.parametrize("name", ["Record", "RepositoryReference"])
 def test_a_schema_has_examples_that_are_valid(document: dict[str, Any], name: str) -> None:
     examples = document["components"]["schemas"][name]["examples"]
     schema = {"$ref": f"#/components/schemas/{name}"}
@@ -249,7 +271,7 @@ def test_a_schema_has_examples_that_are_valid(document: dict[str, Any], name: st
 
 
 def test_a_record_has_exactly_four_members_all_of_them_required(document: dict[str, Any]) -> None:
-    schema = document["components"]["schemas"]["Repository"]
+    schema = document["components"]["schemas"]["Record"]
     members = ["id", "owner", "repo_name", "stars"]
     assert (sorted(schema["properties"]), sorted(schema["required"])) == (members, members)
 

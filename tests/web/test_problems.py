@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -17,10 +19,11 @@ from app.errors import Problem
 from app.main import create_app
 from app.postgres.url import connection_parameters
 from app.settings import Settings
+from app.web.openapi import describe
 from lab.database import new_database
 from lab.github.answers import Answer, bad_credentials, hang_up, html, rate_limited, silence
 from lab.github.server import GitHub
-from lab.service import ran, running
+from lab.service import environment, running
 from tests.support.database import closed
 
 JSON = {"Content-Type": "application/json"}
@@ -83,6 +86,9 @@ class _Provocations:
 
     def unsupported_media_type(self) -> httpx.Response:
         return self.client.post("/repos", data={"owner": "fastapi"})
+
+    def encoded_body(self) -> httpx.Response:
+        return self.client.post("/repos", content=b"", headers={**JSON, "Content-Encoding": "br"})
 
     def invalid_request(self) -> httpx.Response:
         return self.client.post("/repos", json={})
@@ -158,7 +164,7 @@ def provocation(provocations: _Provocations, slug: str) -> Callable[[], httpx.Re
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return create_app(Settings()).openapi()
+    return describe(create_app(Settings()))
 
 
 @every_kind
@@ -341,8 +347,13 @@ asyncio.run(answer_to(HTTPException(int(sys.argv[1]), "db.internal is down")))
 def test_an_http_exception_is_logged_if_it_is_a_failure_of_the_service(
     status: int, lines: int
 ) -> None:
-    ended = ran("-c", LOGGING_PROGRAM, str(status))
-    assert ended.returncode == 0, ended.stderr
+    ended = subprocess.run(
+        [sys.executable, "-c", LOGGING_PROGRAM, str(status)],
+        cwd=PROJECT_DIR,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        check=True,
+    )
     logged = [json.loads(line) for line in ended.stderr.splitlines()]
     failures = [line for line in logged if line["event"] == "request failed"]
     assert len(failures) == lines

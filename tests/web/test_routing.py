@@ -1,7 +1,9 @@
 """What is served under which path, and how a body is taken in."""
 
+import gzip
 import json
 import socket
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -14,7 +16,11 @@ from app.web.routing import LeanRoute
 from lab.service import Service
 
 RECORD = "/repos/5f0c8a4e-7d3b-4c55-9a51-0f5d3f0e6b7a"
-ALLOWED = {"/repos": "POST", RECORD: "DELETE, GET, PUT", "/repos/1": "DELETE, GET, PUT"}
+ALLOWED = {
+    "/repos": "POST",
+    RECORD: "DELETE, GET, HEAD, PUT",
+    "/repos/1": "DELETE, GET, HEAD, PUT",
+}
 DOCUMENTATION = ["/docs", "/redoc", "/openapi.json"]
 NOTHING_BUT_WHITE_SPACE = b" " * 50_000
 
@@ -133,20 +139,62 @@ def test_the_documentation_can_only_be_read(client: httpx.Client, path: str) -> 
     assert response.headers["allow"] == "GET, HEAD"
 
 
-@pytest.mark.parametrize("path", ["/repos", RECORD])
-def test_a_head_is_405_like_every_method_that_is_not_one_of_the_four(
-    client: httpx.Client, path: str
+@pytest.mark.parametrize("path", [RECORD, "/repos/1", "/nowhere", *DOCUMENTATION, "/docs/x"])
+def test_a_head_is_answered_as_a_get_is_without_the_body(client: httpx.Client, path: str) -> None:
+    got, asked = client.get(path), client.head(path)
+    by_request = {"date", "x-request-id"}
+    assert (asked.status_code, asked.content) == (got.status_code, b"")
+    assert {name: value for name, value in asked.headers.items() if name not in by_request} == {
+        name: value for name, value in got.headers.items() if name not in by_request
+    }
+
+
+def test_a_head_is_405_where_a_get_is(client: httpx.Client) -> None:
+    response = client.head("/repos")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+def test_a_connection_lives_on_after_a_head(service: Service) -> None:
+    head = f"HEAD {RECORD} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with (
+        socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection,
+        connection.makefile("rb") as stream,
+    ):
+        for _ in range(2):
+            connection.sendall(head)
+            assert stream.readline() == b"HTTP/1.1 404 Not Found\r\n"
+            while stream.readline() != b"\r\n":
+                pass
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "GZIP", "x"])
+def test_a_body_in_a_content_coding_is_415_and_says_what_is_taken(
+    client: httpx.Client, coding: str
 ) -> None:
-    response = client.head(path)
-    assert (response.status_code, response.headers["allow"]) == (405, ALLOWED[path])
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    response = client.post("/repos", content=gzip.compress(b"{}"), headers=headers)
+    assert kind(response) == (415, "encoded-body")
+    assert response.headers["accept-encoding"] == "identity"
 
 
-def test_the_answer_to_a_head_has_no_body(service: Service) -> None:
-    request = f"HEAD {RECORD} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
-        connection.sendall(request.encode())
-        with connection.makefile("rb") as stream:
-            assert stream.read().endswith(b"\r\n\r\n")
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+def test_a_body_that_is_declared_to_be_plain_is_read(client: httpx.Client, coding: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    response = client.post("/repos", content=b"{}", headers=headers)
+    assert kind(response) == (422, "invalid-request")
+
+
+def test_a_byte_order_mark_before_the_json_is_ignored(client: httpx.Client) -> None:
+    headers = {"Content-Type": "application/json"}
+    response = client.post("/repos", content=BOM_UTF8 + b'{"owner": "a"}', headers=headers)
+    assert [error["type"] for error in response.json()["errors"]] == ["missing"]
+
+
+@pytest.mark.parametrize("body", [BOM_UTF8, BOM_UTF8 * 2 + b"{}", b"{}" + BOM_UTF8])
+def test_a_byte_order_mark_elsewhere_is_no_json(client: httpx.Client, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    response = client.post("/repos", content=body, headers=headers)
+    assert [error["type"] for error in response.json()["errors"]] == ["json_invalid"]
 
 
 @pytest.mark.parametrize(
