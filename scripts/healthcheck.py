@@ -1,4 +1,4 @@
-"""Tells a container's engine by its status whether the service can answer from its database."""
+"""Report by the exit status whether the service can answer from its database."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ ABSENT = "/repos/00000000-0000-0000-0000-000000000000"
 
 
 def main() -> int:
-    """Ask as a client would, by a host name that the service answers for."""
+    """Ask for a record by an allowed host name, and return the exit status."""
     host = os.environ.get("ALLOWED_HOSTS", "").split(",")[0].strip() or "localhost"
     port = int(os.environ.get("PORT") or 8000)
     # Not urllib, which would send this to the proxy of HTTP_PROXY.
