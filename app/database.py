@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from functools import partial
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -16,7 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import DatabaseUnavailable
 from app.postgres import migration
-from app.postgres.connections import UNAVAILABLE, cause, connect, reason
+from app.postgres.connections import UNAVAILABLE, Connector, cause, reason
 
 log = structlog.get_logger(__name__)
 
@@ -48,10 +47,10 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._connector = Connector(url)
         self._engine = create_async_engine(
             "postgresql+psycopg://",
-            async_creator=partial(connect, url),
+            async_creator=self._connector.open,
             isolation_level="READ COMMITTED",
             pool_size=POOL_SIZE,
             max_overflow=-1,  # The semaphore is the limit.
@@ -169,12 +168,12 @@ class Database:
         execute the SELECT.
         """
         try:
-            connection = await connect(self._url, has_one_plan=True)
+            connection = await self._connector.open(has_one_plan=True)
         except psycopg.OperationalError:
             # If connections are scarce, one that lies idle in the pool makes room.
             async with self._engine.connect() as idle:
                 await idle.invalidate()
-            connection = await connect(self._url, has_one_plan=True)
+            connection = await self._connector.open(has_one_plan=True)
         return connection.cursor(binary=True)
 
     async def _close_idle_readers(self) -> None:

@@ -155,10 +155,10 @@ async def test_after_a_host_fell_silent_unnoticed_one_caller_is_refused_and_the_
         path = (await post("before")).headers["location"]
         await asyncio.gather(*(client.get(path) for _ in range(20)))
         first.freeze()
-        responses = [await client.get(path), await client.get(path), await client.put(path)]
-        responses += [await post("after"), await client.get(path)]
-    tell(
-        [(r.request.method, r.status_code, f"{r.elapsed.total_seconds():.2f} s") for r in responses]
-    )
-    assert [response.status_code for response in responses] == [503, 200, 200, 201, 200]
-    assert responses[0].elapsed.total_seconds() < PROMISED + MARGIN
+        responses = [await client.get(path), await post("after")]
+        responses += [await client.put(path), await client.get(path)]
+    statuses = [response.status_code for response in responses]
+    took = [round(response.elapsed.total_seconds(), 2) for response in responses]
+    tell(f"GET, POST, PUT, GET: {statuses} after {took} s")
+    assert statuses == [503, 201, 200, 200]
+    assert max(took) < PROMISED + MARGIN

@@ -49,24 +49,54 @@ def parameters(url: str) -> dict[str, Any]:
     return {**_DEFAULTS, **connection_parameters(url), "client_encoding": "UTF8"}
 
 
-async def connect(url: str, *, has_one_plan: bool = False) -> Connection:
-    """Return a connection in autocommit mode that prepares its statements, if that is possible.
+class Connector:
+    """Opens connections, first to the host that led last: one that is frozen costs two seconds."""
 
-    With `has_one_plan`, a prepared statement is planned once for all of its parameters. Raises
-    psycopg.OperationalError.
+    def __init__(self, url: str) -> None:
+        self._parameters = parameters(url)
+        self._hosts = _possible_leaders(self._parameters)
+
+    async def open(self, *, has_one_plan: bool = False) -> Connection:
+        """Return a connection in autocommit mode that prepares its statements, if it can.
+
+        With `has_one_plan`, a prepared statement is planned once for all of its parameters.
+        Raises psycopg.OperationalError.
+        """
+        connection = await psycopg.AsyncConnection.connect(
+            **self._parameters | self._ordered_hosts(), autocommit=True, prepare_threshold=None
+        )
+        try:
+            settings = await (await connection.execute(_SETTINGS)).fetchone()
+            # A pooler invents the process id that it gives to a client. Behind one that pools
+            # transactions, the next statement may reach a backend that has not prepared it.
+            if settings and settings[0] == connection.info.backend_pid:
+                connection.prepare_threshold = 1
+                if has_one_plan:
+                    await connection.execute("SET plan_cache_mode = force_generic_plan")
+        except BaseException:
+            await connection.close()
+            raise
+        self._move_to_front(connection.info.host, str(connection.info.port))
+        return connection
+
+    def _ordered_hosts(self) -> dict[str, str]:
+        if not self._hosts:
+            return {}
+        names, ports = zip(*self._hosts, strict=True)
+        return {"host": ",".join(names), "port": ",".join(ports)}
+
+    def _move_to_front(self, name: str, port: str) -> None:
+        # The URL may leave the port open.
+        self._hosts.sort(key=lambda host: host not in {(name, port), (name, "")})
+
+
+def _possible_leaders(parameters: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the hosts and ports of a URL that asks for the one of several that takes writes.
+
+    In any other URL the order of the hosts is the user's choice.
     """
-    connection = await psycopg.AsyncConnection.connect(
-        **parameters(url), autocommit=True, prepare_threshold=None
-    )
-    try:
-        settings = await (await connection.execute(_SETTINGS)).fetchone()
-        # A pooler invents the process id that it gives to a client. Behind one that pools
-        # transactions, the next statement may reach a backend that has not prepared it.
-        if settings and settings[0] == connection.info.backend_pid:
-            connection.prepare_threshold = 1
-            if has_one_plan:
-                await connection.execute("SET plan_cache_mode = force_generic_plan")
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
+    names, ports = (str(parameters.get(name, "")).split(",") for name in ("host", "port"))
+    asks_for_leader = parameters.get("target_session_attrs") in {"read-write", "primary"}
+    if len(names) == 1 or not asks_for_leader or "hostaddr" in parameters:
+        return []
+    return list(zip(names, ports if len(ports) > 1 else ports * len(names), strict=True))

@@ -158,8 +158,11 @@ class Wire:
                 await target.wait_closed()
 
 
-def url_of_both(wires: tuple[Wire, Wire]) -> str:
-    """Return a URL that names both as hosts, and asks for the one that takes writes."""
-    ports = ",".join(str(connection_parameters(wire.url)["port"]) for wire in wires)
-    hosts = {"host": "127.0.0.1,127.0.0.1", "port": ports, "target_session_attrs": "read-write"}
+def url_of_both(wires: tuple[Wire, Wire], target_session_attrs: str = "read-write") -> str:
+    """Return a URL that names both as hosts."""
+    hosts = {
+        "host": "127.0.0.1,127.0.0.1",
+        "port": ",".join(str(connection_parameters(wire.url)["port"]) for wire in wires),
+        "target_session_attrs": target_session_attrs,
+    }
     return url_of({**wires[0].parameters, **hosts})
