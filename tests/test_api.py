@@ -60,7 +60,7 @@ FAILURES: dict[str, Failure] = {
     "a refusal": (forbidden, 502, "github-refused"),
     "an illness": (html, 502, "github-unavailable"),
     "a lost connection": (hang_up, 502, "github-unavailable"),
-    "a spent limit": (rate_limited, 503, "github-rate-limited"),
+    "an exhausted limit": (rate_limited, 503, "github-rate-limited"),
     "a secondary limit": (secondary_limit, 503, "github-rate-limited"),
 }
 BLOCKS: dict[str, Callable[[], Answer]] = {

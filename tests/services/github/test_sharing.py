@@ -30,7 +30,7 @@ class Work:
     async def fail(self) -> int:
         """Fail, when it may end."""
         await self()
-        raise LookupError("in vain")
+        raise LookupError("not found")
 
 
 def start(
