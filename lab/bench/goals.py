@@ -52,7 +52,7 @@ def goals(rounds: Sequence[Round], others: Others) -> list[Goal]:
         return [of(r[over]) / of(r[under]) for r in rounds if over in r and under in r]
 
     found = [
-        Goal("GET: cost against Fastify + node-postgres", 0.9, ratio("ours", "fastify")),
+        Goal("GET: cost against Fastify + node-postgres", 0.75, ratio("ours", "fastify")),
         Goal("… against Fastify with pipelining", None, ratio("ours", "pipelined")),
         Goal("… against the synchronous session", 1 / 10, ratio("ours", "sync")),
         Goal("… against the async ORM session", 1 / 8, ratio("ours", "async")),

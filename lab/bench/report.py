@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from lab.bench.goals import Goal, Round
+from lab.bench.mechanisms import Mechanism
 from lab.bench.rounds import Sample
+from lab.bench.servers import OURS
 
 Titles = dict[str, str]
 
@@ -36,6 +38,16 @@ def table_of_goals(goals: Iterable[Goal]) -> str:
         met = {True: "met", False: "**not met**", None: ""}[goal.met]
         rows.append([goal.text, limit, f"{_figure(goal.measured)}{goal.unit}", spread, met])
     return _markdown(["", "goal", "median", "min-max", ""], rows)
+
+
+def table_of_mechanisms(rounds: Sequence[Round], mechanisms: Iterable[Mechanism]) -> str:
+    """Return the lines of each mechanism, and the median of what it saves in each read."""
+    rows = []
+    for mechanism in mechanisms:
+        saved = [r[mechanism.kind.name].cost - r[OURS.name].cost for r in rounds]
+        spread = f"{min(saved):.0f} to {max(saved):.0f}"
+        rows.append([mechanism.title, str(mechanism.lines or "-"), f"{median(saved):.0f}", spread])
+    return _markdown(["mechanism", "lines", "saves, µs", "min to max"], rows)
 
 
 def names(rounds: Sequence[Round]) -> list[str]:

