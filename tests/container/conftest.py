@@ -10,8 +10,6 @@ import pytest
 from lab.github.process import GitHubProcess
 from tests.container.stack import Stack
 
-pytest.register_assert_rewrite("tests.container.stack")
-
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave these tests, which take minutes, out unless their folder is named."""
