@@ -16,12 +16,14 @@ import pytest
 import uvicorn
 from psycopg.conninfo import make_conninfo
 
+from app.database import Database
 from app.main import create_app
 from app.settings import Settings
 from lab.database import embedded, migrate, new_database
 from lab.github.process import GitHubProcess, github_process
 from lab.github.server import GitHub
 from lab.service import Service, running
+from tests.support.database import Rows, Wire
 
 pytest.register_assert_rewrite("tests.support.contract")
 
@@ -82,6 +84,20 @@ def rows(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(make_conninfo(database_url), autocommit=True) as connection:
         connection.execute("TRUNCATE repositories CASCADE")
         yield connection
+
+
+@pytest.fixture
+async def database(database_url: str, rows: Rows) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def wires(database_url: str) -> AsyncIterator[tuple[Wire, Wire]]:
+    """Two ways to one database, as if they were two hosts."""
+    async with Wire.to(database_url) as one, Wire.to(database_url) as other:
+        yield one, other
 
 
 @pytest.fixture

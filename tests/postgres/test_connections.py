@@ -13,13 +13,6 @@ from lab.database import url_of
 from tests.support.database import Wire, url_of_both
 
 
-@pytest.fixture
-async def wires(database_url: str) -> AsyncIterator[tuple[Wire, Wire]]:
-    """Two ways to one database, as if they were two hosts."""
-    async with Wire.to(database_url) as one, Wire.to(database_url) as other:
-        yield one, other
-
-
 @asynccontextmanager
 async def opened(connector: Connector, *, has_one_plan: bool = False) -> AsyncIterator[Connection]:
     connection = await connector.open(has_one_plan=has_one_plan)

@@ -8,9 +8,11 @@ from typing import Any
 import psycopg
 from alembic.config import Config
 from psycopg import sql
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import PROJECT_DIR
+from app.database import Database
 from app.postgres.url import connection_parameters
 from lab.database import url_of
 from tests.support.waiting import until
@@ -50,6 +52,20 @@ def terminate(connection: psycopg.Connection[Any], name: str) -> None:
 
 def in_seconds(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
+
+
+async def select_one(session: AsyncSession) -> Any:
+    """Do the least that a transaction can do."""
+    return await session.scalar(text("SELECT 1"))
+
+
+async def stars(database: Database, *names: str, seconds: float = 5) -> list[tuple[Any, ...]]:
+    """Read the names and stars of repositories, within so many seconds."""
+    return await database.fetch(
+        "SELECT repo_name, stars FROM repositories WHERE repo_name = ANY(%s)",
+        list(names),
+        in_seconds(seconds),
+    )
 
 
 def backends(rows: Rows) -> set[int]:
