@@ -1,6 +1,7 @@
 """What the tests of the client of GitHub do again and again."""
 
 import asyncio
+import json
 import time
 from datetime import UTC, datetime
 
@@ -8,6 +9,7 @@ import pytest
 
 from app.errors import GitHubError
 from app.models import GitHubRepository
+from app.services.github.answers import GitHubAnswer, interpret
 from app.services.github.client import CONCURRENT_CALLS, GitHub
 from lab.github.server import ANY
 from lab.github.server import GitHub as StandIn
@@ -17,6 +19,8 @@ TOKEN = "ghp_very5ecret"  # noqa: S105
 # Any time of PostgreSQL's clock.
 MOMENT = datetime(2026, 11, 25, tzinfo=UTC)
 PATIENCE = 20
+# Seconds since 1970.
+NOW = 1_800_000_000
 
 
 class Clock:
@@ -30,7 +34,7 @@ class Clock:
         return time.monotonic() + self.ahead
 
 
-async def in_vain(client: GitHub, name: str = "a/b", within: float | None = None) -> GitHubError:
+async def error_of(client: GitHub, name: str = "a/b", within: float | None = None) -> GitHubError:
     """Return the error that a repository's name leads to, within so many seconds."""
     owner, _, repository = name.partition("/")
     deadline = None if within is None else asyncio.get_running_loop().time() + within
@@ -62,3 +66,17 @@ async def assert_unharmed(client: GitHub, github: StandIn) -> None:
     await github.called(asked + CONCURRENT_CALLS)
     github.release()
     assert [found.name for found in await asyncio.gather(*calls)] == names
+
+
+def answer(status: int, body: object = b"", **headers: str) -> GitHubAnswer:
+    """Return an answer; `retry_after` stands for the header `retry-after`."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return GitHubAnswer(status, named, content)
+
+
+def read(
+    given: GitHubAnswer, *, unchanged: GitHubRepository | None = None, authorized: bool = False
+) -> GitHubRepository:
+    """Interpret an answer that came at NOW by our own clock."""
+    return interpret(given, unchanged=unchanged, authorized=authorized, now=float(NOW))

@@ -17,7 +17,7 @@ from lab.github.answers import Answer
 from lab.github.server import ANY
 from lab.github.server import GitHub as StandIn
 from tests.services.conftest import Ask
-from tests.services.github.support import MOMENT, TOKEN, assert_unharmed, by_number, in_vain
+from tests.services.github.support import MOMENT, TOKEN, assert_unharmed, by_number, error_of
 
 # What is asked, and how
 
@@ -90,7 +90,7 @@ async def test_the_advice_to_a_refusal_fits_whether_there_is_a_token(
 ) -> None:
     async with ask(token=token) as client:
         github.script("a/b", refusal)
-        error = await in_vain(client)
+        error = await error_of(client)
     assert isinstance(error, GitHubRefused)
     assert advice in error.detail
     assert ("no token" in error.detail) is (token is None)
@@ -105,7 +105,7 @@ async def test_without_a_token_none_is_sent(asker: GitHub, github: StandIn) -> N
 async def test_the_token_is_in_no_representation_and_no_error(ask: Ask, github: StandIn) -> None:
     async with ask(token=TOKEN) as client:
         github.token = "another"  # noqa: S105
-        error = await in_vain(client)
+        error = await error_of(client)
         assert TOKEN not in f"{client!r} {vars(client)} {error!r} {error.__cause__!r} {vars(error)}"
     assert isinstance(error, GitHubRefused)
 
@@ -145,7 +145,7 @@ async def test_unchanged_is_a_bad_answer_to_whoever_did_not_ask(ask: Ask, github
     known = github.add("a", "b")
     github.script(ANY, Answer(304), repeat=True)
     async with ask(token=TOKEN) as client:
-        assert isinstance(await in_vain(client), GitHubBadAnswer)
+        assert isinstance(await error_of(client), GitHubBadAnswer)
         with pytest.raises(GitHubBadAnswer):
             await by_number(client, known.id)
 
@@ -187,7 +187,7 @@ async def test_a_lasting_failure_is_tried_no_more_than_twice(
 ) -> None:
     github.add("a", "b")
     github.script("a/b", failure, failure)
-    assert isinstance(await in_vain(asker), GitHubUnavailable)
+    assert isinstance(await error_of(asker), GitHubUnavailable)
     assert github.count == 2
     await assert_unharmed(asker, github)
 
@@ -198,7 +198,7 @@ async def test_what_would_fail_again_is_not_tried_again(
 ) -> None:
     github.add("a", "b")
     github.script("a/b", Answer(status))
-    await in_vain(asker)
+    await error_of(asker)
     assert github.count == 1
 
 
@@ -206,7 +206,7 @@ async def test_a_github_that_is_not_there_is_unavailable(ask: Ask) -> None:
     async with StandIn.serve() as gone:
         url = gone.url
     async with ask(url) as client:
-        assert isinstance(await in_vain(client), GitHubUnavailable)
+        assert isinstance(await error_of(client), GitHubUnavailable)
 
 
 async def test_a_connection_that_was_closed_in_the_meantime_does_no_harm(
@@ -244,7 +244,7 @@ async def test_a_body_that_cannot_be_used_is_a_bad_gateway(
 ) -> None:
     github.add("a", "b")
     github.script("a/b", answer, repeat=True)
-    assert (await in_vain(asker)).status == 502
+    assert (await error_of(asker)).status == 502
     await assert_unharmed(asker, github)
 
 
@@ -281,14 +281,14 @@ async def test_a_field_that_is_not_read_spoils_nothing(
 async def test_a_refusal_is_read_whatever_else_it_says(asker: GitHub, github: StandIn) -> None:
     body = b'{"message": "M\xfcnchen: \x01 secondary rate limit", "documentation_url": "\\ud83d"}'
     github.script("a/b", Answer(403, body=body))
-    assert isinstance(await in_vain(asker), GitHubRateLimited)
+    assert isinstance(await error_of(asker), GitHubRateLimited)
 
 
 async def test_a_bomb_is_not_unpacked_into_memory(asker: GitHub, github: StandIn) -> None:
     github.script("a/b", answers.gzip_bomb(64))
     tracemalloc.start()
     try:
-        await in_vain(asker)
+        await error_of(asker)
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()

@@ -23,7 +23,7 @@ from lab.github.server import ANY
 from lab.github.server import GitHub as StandIn
 from tests.conftest import Serve
 from tests.services.conftest import Ask, tasks_of_the_services
-from tests.services.github.support import MOMENT, assert_unharmed, by_number, in_vain, numbered
+from tests.services.github.support import MOMENT, assert_unharmed, by_number, error_of, numbered
 
 SHORT = 0.3
 
@@ -48,7 +48,7 @@ async def test_whatever_takes_too_long_is_given_up_at_the_deadline(
     github.add("a", "b")
     github.script("a/b", answer)
     started = time.monotonic()
-    assert isinstance(await in_vain(asker, within=SHORT), GitHubTimeout)
+    assert isinstance(await error_of(asker, within=SHORT), GitHubTimeout)
     assert SHORT - 0.05 < time.monotonic() - started < SHORT + 1.5
     assert github.count <= 1
     await assert_unharmed(asker, github)
@@ -58,7 +58,7 @@ async def test_a_call_ends_at_the_time_limit_of_the_client(ask: Ask, github: Sta
     github.script(ANY, answers.silence(), repeat=True)
     started = time.monotonic()
     async with ask(time_limit=SHORT) as client:
-        assert isinstance(await in_vain(client), GitHubTimeout)
+        assert isinstance(await error_of(client), GitHubTimeout)
         with pytest.raises(GitHubTimeout):
             await by_number(client, 1)
     assert time.monotonic() - started < 2 * SHORT + 3
@@ -70,14 +70,14 @@ async def test_the_deadline_is_for_all_redirects_together(asker: GitHub, github:
         path = f"/repositories/{number}" if number else "/repos/a/b"
         github.script(path, replace(onward, delay=SHORT * 0.4))
     started = time.monotonic()
-    assert isinstance(await in_vain(asker, within=SHORT), GitHubTimeout)
+    assert isinstance(await error_of(asker, within=SHORT), GitHubTimeout)
     assert time.monotonic() - started < SHORT + 1.5
 
 
 async def test_the_deadline_is_for_the_retry_too(asker: GitHub, github: StandIn) -> None:
     github.script("a/b", Answer(502, delay=SHORT * 0.6), answers.ordinary(delay=SHORT * 0.6))
     started = time.monotonic()
-    assert isinstance(await in_vain(asker, within=SHORT), GitHubTimeout)
+    assert isinstance(await error_of(asker, within=SHORT), GitHubTimeout)
     assert time.monotonic() - started < SHORT + 1.5
 
 
@@ -85,7 +85,7 @@ async def test_the_deadline_is_for_waiting_in_line_too(asker: GitHub, github: St
     github.hold()
     started = time.monotonic()
     errors = await asyncio.gather(
-        *(in_vain(asker, f"a/{n}", SHORT) for n in range(10 * CONCURRENT_CALLS)),
+        *(error_of(asker, f"a/{n}", SHORT) for n in range(10 * CONCURRENT_CALLS)),
         return_exceptions=True,
     )
     assert {type(error) for error in errors} == {GitHubTimeout}

@@ -16,7 +16,7 @@ from lab.github.answers import Answer
 from lab.github.server import ANY
 from lab.github.server import GitHub as StandIn
 from tests.services.conftest import Ask
-from tests.services.github.support import MOMENT, TOKEN, Clock, by_number, in_vain, numbered
+from tests.services.github.support import MOMENT, TOKEN, Clock, by_number, error_of, numbered
 
 # Rate limits
 
@@ -49,13 +49,13 @@ async def test_a_limit_closes_the_gate_and_nobody_asks_before_it_opens(
 ) -> None:
     known = github.add("c", "d")
     github.script("a/b", limit)
-    first = await in_vain(patient)
+    first = await error_of(patient)
     assert isinstance(first, GitHubRateLimited)
     assert first.retry_after == seconds
 
     clock.ahead = seconds - 1
     for _ in range(3):
-        later = await in_vain(patient, "c/d")
+        later = await error_of(patient, "c/d")
         assert isinstance(later, GitHubRateLimited)
         assert later.retry_after == 1
     with pytest.raises(GitHubRateLimited):
@@ -70,9 +70,9 @@ async def test_a_closed_gate_tells_the_time_that_remains(
     clock: Clock, patient: GitHub, github: StandIn
 ) -> None:
     github.script("a/b", answers.secondary_limit(60))
-    await in_vain(patient)
+    await error_of(patient)
     clock.ahead = 35.5
-    error = await in_vain(patient)
+    error = await error_of(patient)
     assert isinstance(error, GitHubRateLimited)
     assert error.retry_after in {24, 25}
 
@@ -81,14 +81,14 @@ async def test_a_spent_quota_closes_the_gate_until_its_reset(
     clock: Clock, patient: GitHub, github: StandIn
 ) -> None:
     github.script("a/b", answers.rate_limited(600))
-    error = await in_vain(patient)
+    error = await error_of(patient)
     assert isinstance(error, GitHubRateLimited)
     assert 595 <= error.retry_after <= 601
     clock.ahead = 590
-    assert isinstance(await in_vain(patient), GitHubRateLimited)
+    assert isinstance(await error_of(patient), GitHubRateLimited)
     assert github.count == 1
     clock.ahead = 602
-    assert isinstance(await in_vain(patient), NotOnGitHub)
+    assert isinstance(await error_of(patient), NotOnGitHub)
 
 
 async def test_a_shorter_limit_does_not_open_the_gate_sooner(
@@ -97,14 +97,14 @@ async def test_a_shorter_limit_does_not_open_the_gate_sooner(
     github.script("a/long", answers.secondary_limit(600))
     github.script("a/short", answers.secondary_limit(5))
     github.hold()
-    long = asyncio.create_task(in_vain(patient, "a/long"))
+    long = asyncio.create_task(error_of(patient, "a/long"))
     await github.called(1)
-    short = asyncio.create_task(in_vain(patient, "a/short"))
+    short = asyncio.create_task(error_of(patient, "a/short"))
     await github.called(2)
     github.release()
     await asyncio.gather(long, short)
     clock.ahead = 500
-    assert isinstance(await in_vain(patient), GitHubRateLimited)
+    assert isinstance(await error_of(patient), GitHubRateLimited)
     assert github.count == 2
 
 
@@ -114,7 +114,7 @@ async def test_a_good_answer_that_spends_the_quota_closes_the_gate(
     github.add("a", "b")
     github.remaining = 1
     assert (await patient.repository("a", "b")).name == "b"
-    error = await in_vain(patient, "a/b")
+    error = await error_of(patient, "a/b")
     assert isinstance(error, GitHubRateLimited)
     assert 3590 <= error.retry_after <= 3600
     assert github.count == 1
@@ -128,7 +128,7 @@ async def test_an_unchanged_answer_that_spends_the_quota_closes_the_gate(
     async with ask(token=TOKEN) as client:
         known = numbered(5, '"tag"')
         assert (await client.check(known, asked_at=MOMENT)).repository is known
-        assert isinstance(await in_vain(client), GitHubRateLimited)
+        assert isinstance(await error_of(client), GitHubRateLimited)
     assert github.count == 1
 
 
@@ -136,8 +136,8 @@ async def test_a_not_found_that_spends_the_quota_closes_the_gate(
     asker: GitHub, github: StandIn
 ) -> None:
     github.remaining = 1
-    assert isinstance(await in_vain(asker), NotOnGitHub)
-    assert isinstance(await in_vain(asker), GitHubRateLimited)
+    assert isinstance(await error_of(asker), NotOnGitHub)
+    assert isinstance(await error_of(asker), GitHubRateLimited)
     assert github.count == 1
 
 
@@ -146,7 +146,7 @@ async def test_those_who_wait_in_line_do_not_ask_when_the_gate_closes(
 ) -> None:
     github.script(ANY, answers.secondary_limit(60), repeat=True)
     github.hold()
-    calls = [asyncio.create_task(in_vain(asker, f"a/{n}")) for n in range(60)]
+    calls = [asyncio.create_task(error_of(asker, f"a/{n}")) for n in range(60)]
     await github.called(CONCURRENT_CALLS)
     github.release()
     assert {type(error) for error in await asyncio.gather(*calls)} == {GitHubRateLimited}
@@ -155,9 +155,9 @@ async def test_those_who_wait_in_line_do_not_ask_when_the_gate_closes(
 
 async def test_a_closed_gate_answers_at_once(asker: GitHub, github: StandIn) -> None:
     github.script("a/b", answers.secondary_limit(60))
-    await in_vain(asker)
+    await error_of(asker)
     started = time.monotonic()
-    await asyncio.gather(*(in_vain(asker, f"a/{n}") for n in range(100)))
+    await asyncio.gather(*(error_of(asker, f"a/{n}") for n in range(100)))
     assert time.monotonic() - started < 1
 
 
@@ -167,5 +167,5 @@ async def test_what_is_no_limit_leaves_the_gate_open(
 ) -> None:
     github.add("c", "d")
     github.script("a/b", answer)
-    await in_vain(asker)
+    await error_of(asker)
     assert (await asker.repository("c", "d")).name == "d"

@@ -9,7 +9,7 @@ from app.services.github.client import GitHub
 from lab.github import answers
 from lab.github.server import GitHub as StandIn
 from tests.services.conftest import Ask
-from tests.services.github.support import TOKEN, in_vain
+from tests.services.github.support import TOKEN, error_of
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -44,7 +44,7 @@ async def test_three_redirects_are_followed(
 async def test_a_fourth_redirect_is_not_followed(asker: GitHub, github: StandIn) -> None:
     github.add("new", "name", id=104)
     chain(github, 4)
-    assert isinstance(await in_vain(asker), GitHubBadAnswer)
+    assert isinstance(await error_of(asker), GitHubBadAnswer)
     assert github.count == 4
 
 
@@ -58,7 +58,7 @@ def chain(github: StandIn, hops: int) -> None:
 
 async def test_a_loop_is_left(asker: GitHub, github: StandIn) -> None:
     github.script("a/b", answers.redirect("{base}/repos/a/b"), repeat=True)
-    assert isinstance(await in_vain(asker), GitHubBadAnswer)
+    assert isinstance(await error_of(asker), GitHubBadAnswer)
     assert github.count == 4
 
 
@@ -99,7 +99,7 @@ async def test_a_redirect_elsewhere_is_never_followed(
     location = location.replace("{foreign_host}", host).replace("{port}", port)
     github.script("a/b", answers.redirect(location), repeat=True)
     async with ask(token=TOKEN) as client:
-        assert (await in_vain(client)).status == 502
+        assert (await error_of(client)).status == 502
     assert set(github.paths) == {"/repos/a/b"}
 
 
@@ -108,7 +108,7 @@ async def test_a_redirect_to_nowhere_is_a_bad_answer(
     asker: GitHub, github: StandIn, status: int
 ) -> None:
     github.script("a/b", answers.redirect(None, status))
-    assert isinstance(await in_vain(asker), GitHubBadAnswer)
+    assert isinstance(await error_of(asker), GitHubBadAnswer)
     assert github.count == 1
 
 
@@ -119,5 +119,5 @@ async def test_a_second_hop_elsewhere_is_not_followed_either(
     github.script("a/b", answers.redirect("{base}/repositories/5"))
     github.script("/repositories/5", answers.redirect("{foreign}/repositories/5"))
     async with ask(token=TOKEN) as client:
-        assert isinstance(await in_vain(client), GitHubBadAnswer)
+        assert isinstance(await error_of(client), GitHubBadAnswer)
     assert github.count == 2
