@@ -135,7 +135,7 @@ class _Provocations:
 
     def internal_error(self) -> httpx.Response:
         with psycopg.connect(**connection_parameters(self.url)) as connection:
-            connection.execute("ALTER TABLE repositories RENAME TO elsewhere")
+            connection.execute("ALTER TABLE repositories RENAME stars TO elsewhere")
         return self.client.get(self.path)
 
 
