@@ -16,6 +16,7 @@ from app.logs import new_request_id
 from app.serving.lingering import LingeringTransport
 from app.web.errors import MalformedRequest
 from app.web.problems import details
+from app.web.routing import LARGEST_BODY
 
 # Bytes of a request without its body: the application limits that, and uvicorn pauses reading while
 # the application does not read.
@@ -37,6 +38,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._size = 0
+        self._room = LARGEST_BODY + 1
         # When the client began to send; None after the last byte of a request.
         self._began: float | None = self.loop.time()
         self._drops = False
@@ -128,9 +130,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
-        super().on_body(body)
+        """Keep the body only until the application can see that it is too large."""
         self._size -= len(body)
+        kept, self._room = body[: self._room], max(0, self._room - len(body))
+        if kept:
+            super().on_body(kept)
 
     def on_response_complete(self) -> None:
         """Free the memory of a body that the application did not read."""
@@ -141,6 +145,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """End the request."""
         self._began = None
         self._size = 0
+        self._room = LARGEST_BODY + 1
         self.cycle.keep_alive = self._keeps_alive and not self.cycle.response_started
         super().on_message_complete()
 
