@@ -166,6 +166,7 @@ async def test_a_lost_connection_is_unavailable(database: Database, rows: Rows) 
         await database.transaction(lose, deadline=in_seconds(5))
 
 
+@pytest.mark.direct
 async def test_connections_that_were_lost_while_idle_are_replaced(
     database: Database, rows: Rows
 ) -> None:

@@ -18,6 +18,8 @@ from tests.support.database import Wire, alembic, closed, terminate, url_of_both
 from tests.support.promises import MARGIN, PROMISED
 from tests.support.waiting import tell
 
+pytestmark = pytest.mark.direct
+
 REFERENCE = {"owner": "fastapi", "repo_name": "fastapi"}
 
 

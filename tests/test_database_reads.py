@@ -57,6 +57,7 @@ async def test_reads_one_after_another_share_a_connection(database: Database, ro
     assert len(backends(rows)) == 1
 
 
+@pytest.mark.direct
 async def test_a_read_survives_the_loss_of_idle_connections(database: Database, rows: Rows) -> None:
     store(rows, "a")
     for _ in range(3):
@@ -77,6 +78,7 @@ async def test_a_read_survives_a_migration_that_makes_its_plan_stale(
         rows.execute("ALTER TABLE repositories ALTER COLUMN stars TYPE integer")
 
 
+@pytest.mark.direct
 async def test_a_read_survives_the_loss_of_a_kept_connection_in_the_middle(
     database: Database, rows: Rows
 ) -> None:
@@ -107,6 +109,7 @@ async def test_a_read_of_a_column_that_does_not_exist_is_an_error(database: Data
     assert await stars(database, "a") == []
 
 
+@pytest.mark.direct
 async def test_a_read_of_a_postgresql_that_refuses_is_unavailable_at_once(
     database: Database, postgresql: str, database_url: str
 ) -> None:
@@ -150,6 +153,7 @@ async def test_a_read_finds_room_although_idle_connections_of_transactions_take_
         await database.close()
 
 
+@pytest.mark.direct
 async def test_closing_leaves_no_connection(database: Database, rows: Rows) -> None:
     await asyncio.gather(*(stars(database, "a") for _ in range(3)))
     await database.transaction(select_one, deadline=in_seconds(5))
@@ -158,6 +162,7 @@ async def test_closing_leaves_no_connection(database: Database, rows: Rows) -> N
     await until_no_backend_is_left(rows)
 
 
+@pytest.mark.direct
 async def test_closing_after_late_calls_leaves_no_connection(
     database: Database, rows: Rows
 ) -> None:

@@ -60,6 +60,7 @@ async def test_after_a_transaction_that_met_silence_reads_and_transactions_use_t
     assert await stars(two_hosts, "a") == []
 
 
+@pytest.mark.direct
 async def test_a_host_that_was_silent_is_not_asked_on_an_old_connection_when_it_thaws(
     two_hosts: Database, wires: tuple[Wire, Wire], rows: Rows
 ) -> None:

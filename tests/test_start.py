@@ -94,6 +94,7 @@ def test_a_database_that_cannot_be_used_is_told_at_once(url: str, reason: str) -
     assert line.endswith("Check DATABASE_URL.")
 
 
+@pytest.mark.direct
 def test_a_wrong_password_is_told_at_once(postgresql: str) -> None:
     parameters = conninfo_to_dict(postgresql)
     if not parameters.get("password"):

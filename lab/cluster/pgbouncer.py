@@ -20,16 +20,6 @@ from app.embedded.cluster import free_port
 from lab.cluster.tools import PROJECT, Missing, Tools, debian_program, library_path
 from lab.database import embedded
 
-# Tests that need PostgreSQL itself: they close or count the service's connections to it, of which
-# there are none behind a pooler, or shut out databases and users, which a pooler lets in.
-DIRECT = (
-    "tests/postgres/test_shared_reads.py",
-    "tests/web/test_problems.py",
-    "tests/postgres/test_connections.py::test_a_connection_that_was_closed_does_not_answer",
-    "tests/test_database.py::test_connections_that_were_lost_while_idle_are_replaced",
-    "tests/test_database.py::test_when_postgresql_is_back_all_is_well",
-    "tests/test_database.py::test_a_user_who_does_not_exist_is_refused_at_once",
-)
 # Tests that have a PostgreSQL of their own, or none.
 ELSEWHERE = (
     "tests/cluster",
@@ -113,8 +103,7 @@ def main() -> int:
     folder.chmod(0o711)
     try:
         with embedded(folder / "data") as server, pgbouncer(server, folder) as url:
-            left_out = [f"--deselect={test}" for test in DIRECT]
-            left_out += [f"--ignore={path}" for path in ELSEWHERE]
+            left_out = ["-m", "not direct", *(f"--ignore={path}" for path in ELSEWHERE)]
             plugin = ("-p", "lab.cluster.unprepared")
             command = [sys.executable, "-m", "pytest", *plugin, *left_out, *sys.argv[1:]]
             environment = os.environ | {"TEST_DATABASE_URL": url}

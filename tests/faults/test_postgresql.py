@@ -29,6 +29,7 @@ from tests.faults.postgresql import (
     own_postgresql,
     until_writable,
 )
+from tests.support.calls import CUT_OFF
 from tests.support.data_folder import data_folder
 from tests.support.load import Load
 from tests.support.promises import assert_nothing_unforeseen, assert_promises_held
@@ -114,7 +115,7 @@ async def test_a_frozen_server_hangs_nobody_and_loses_nothing(
 async def test_a_stop_is_not_held_up_by_a_frozen_server(
     server: OwnPostgreSQL, database: str, service: Service, github: GitHub
 ) -> None:
-    with Load([service.url], github.url, may_be_cut_off=True) as load, frozen(server.pid):
+    with Load([service.url], github.url, tolerated=[CUT_OFF]) as load, frozen(server.pid):
         await until(load.refused(1), "callers were not refused")
         service.process.terminate()
         signalled = time.monotonic()

@@ -71,7 +71,7 @@ async def test_a_killed_worker_is_replaced_and_nothing_acknowledged_is_lost(
 ) -> None:
     with data_folder() as folder, embedded_service(folder, github) as service:
         await until(lambda: len(workers_of(service)) == WORKERS, "there are not two workers")
-        with Load([service.url], github.url, may_be_cut_off=True) as load:
+        with Load([service.url], github.url, tolerated=[CUT_OFF]) as load:
             victim, other = workers_of(service)
             os.kill(victim, signal.SIGKILL)
             killed = time.monotonic()
@@ -107,7 +107,7 @@ async def test_a_killed_server_leaves_nothing_but_what_it_acknowledged(
     with data_folder() as folder:
         with (
             embedded_service(folder, github, workers) as service,
-            Load([service.url], github.url, may_be_cut_off=True) as load,
+            Load([service.url], github.url, tolerated=[CUT_OFF]) as load,
         ):
             async with no_survivors(service):
                 service.process.kill()
@@ -142,7 +142,7 @@ async def test_all_processes_killed_at_once_leave_nothing_but_what_was_acknowled
     with data_folder() as folder:
         with (
             embedded_service(folder, github) as service,
-            Load([service.url], github.url, may_be_cut_off=True) as load,
+            Load([service.url], github.url, tolerated=[CUT_OFF]) as load,
         ):
             published = Embedded(folder).published()
             supervisor, postgres = published["supervisor"], published["postgres"]
@@ -177,7 +177,7 @@ async def test_every_request_under_way_is_answered_after_sigterm(
         settings = {"DATABASE_URL": url, "GITHUB_API_URL": github.url, "WORKERS": str(workers)}
         with (
             running(**settings) as service,
-            Load([service.url], github.url, may_be_cut_off=True) as load,
+            Load([service.url], github.url, tolerated=[CUT_OFF]) as load,
         ):
             github.latency = LATENCY
             github.script("silent/silent", silence(), repeat=True)

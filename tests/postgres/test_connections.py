@@ -12,6 +12,8 @@ from app.postgres.url import connection_parameters
 from lab.database import url_of
 from tests.support.database import Wire, url_of_both
 
+pytestmark = pytest.mark.direct
+
 
 @asynccontextmanager
 async def opened(connector: Connector, *, has_one_plan: bool = False) -> AsyncIterator[Connection]:

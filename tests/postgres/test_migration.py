@@ -109,6 +109,7 @@ async def test_migrations_that_were_taken_back_can_be_made_again(own_database: s
     assert tables(own_database) == {"alembic_version", "github_links", "repositories"}
 
 
+@pytest.mark.direct
 async def test_a_migration_may_take_longer_than_everyday_statements(empty_database: str) -> None:
     name = sql.Identifier(str(connection_parameters(empty_database)["dbname"]))
     waiting = (
@@ -158,6 +159,7 @@ async def test_a_database_that_does_not_exist_is_refused_at_once(database_url: s
             await migrate(url)
 
 
+@pytest.mark.direct
 async def test_a_user_who_does_not_exist_is_refused_at_once(database_url: str) -> None:
     """With a password that is wrong as well, whichever of the two the server minds."""
     wrong = {"user": "no-such-user", "password": "wrong"}

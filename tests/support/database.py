@@ -37,9 +37,11 @@ def closed(postgresql: str, url: str) -> Iterator[None]:
     allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
     with psycopg.connect(postgresql, autocommit=True) as connection:
         connection.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
-        terminate(connection, name)
-        yield
-        connection.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
+        try:
+            terminate(connection, name)
+            yield
+        finally:
+            connection.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
 
 
 def terminate(connection: psycopg.Connection[Any], name: str) -> None:

@@ -54,10 +54,13 @@ class Load:
     """Calls one service, or several on one database, from a thread of its own while inside.
 
     Each writer has repositories of its own. A request that was refused may have been carried out,
-    but completely or not at all. Readers read what the writers have finished with.
+    but completely or not at all. Readers read what the writers have finished with. `tolerated` are
+    results, CUT_OFF or NO_ANSWER, that are no fault of the service.
     """
 
-    def __init__(self, urls: list[str], github_url: str, *, may_be_cut_off: bool = False) -> None:
+    def __init__(
+        self, urls: list[str], github_url: str, *, tolerated: Collection[int] = ()
+    ) -> None:
         self.answers: list[Answer] = []
         self.broken: list[str] = []
         self.records: list[Record] = []
@@ -67,7 +70,7 @@ class Load:
         parts = urlsplit(github_url)
         self._control = f"{parts.scheme}://{parts.netloc}{CONTROL}"
         self._writers = range(len(urls) * WRITERS)
-        self._may_be_cut_off = may_be_cut_off
+        self._tolerated = tolerated
         self._stopping = False
         self._thread = ThreadPoolExecutor(1)
 
@@ -243,6 +246,5 @@ class Load:
             self.broken.append(f"{answer}, not one of {expected}")
 
     def _expect_refusal(self, answer: Answer) -> None:
-        may_be = answer.status == CUT_OFF and self._may_be_cut_off
-        if not answer.is_database_unavailable and not may_be:
+        if not answer.is_database_unavailable and answer.status not in self._tolerated:
             self.broken.append(f"unexpected: {answer}")

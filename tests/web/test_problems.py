@@ -338,6 +338,8 @@ from starlette.exceptions import HTTPException
 from app.logs import configure_logging
 from tests.web.test_problems import answer_to
 
+pytestmark = pytest.mark.direct
+
 configure_logging("info", "json")
 asyncio.run(answer_to(HTTPException(int(sys.argv[1]), "db.internal is down")))
 """
