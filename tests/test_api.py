@@ -176,7 +176,7 @@ async def test_white_space_around_names_is_trimmed(
     client: httpx.AsyncClient, github: GitHub
 ) -> None:
     github.add("fastapi", "fastapi")
-    response = await track(client, " \t fastapi\u00a0", "\n fastapi \u3000")
+    response = await track(client, " \t fastapi\v", "\n fastapi \r\f")
     assert response.status_code == 201
     assert github.paths == ["/repos/fastapi/fastapi"]
 

@@ -49,7 +49,7 @@ async def test_whatever_takes_too_long_is_given_up_at_the_deadline(
     github.script("a/b", answer)
     started = time.monotonic()
     assert isinstance(await error_of(asker, within=SHORT), GitHubTimeout)
-    assert SHORT - 0.05 < time.monotonic() - started < SHORT + 1.5
+    assert SHORT - 0.05 < time.monotonic() - started < SHORT + 3
     assert github.count <= 1
     await assert_unharmed(asker, github)
 
@@ -71,26 +71,26 @@ async def test_the_deadline_is_for_all_redirects_together(asker: GitHub, github:
         github.script(path, replace(onward, delay=SHORT * 0.4))
     started = time.monotonic()
     assert isinstance(await error_of(asker, within=SHORT), GitHubTimeout)
-    assert time.monotonic() - started < SHORT + 1.5
+    assert time.monotonic() - started < SHORT + 3
 
 
 async def test_the_deadline_is_for_the_retry_too(asker: GitHub, github: StandIn) -> None:
     github.script("a/b", Answer(502, delay=SHORT * 0.6), answers.ordinary(delay=SHORT * 0.6))
     started = time.monotonic()
     assert isinstance(await error_of(asker, within=SHORT), GitHubTimeout)
-    assert time.monotonic() - started < SHORT + 1.5
+    assert time.monotonic() - started < SHORT + 3
 
 
 async def test_the_deadline_is_for_waiting_in_line_too(asker: GitHub, github: StandIn) -> None:
     github.hold()
     started = time.monotonic()
     errors = await asyncio.gather(
-        *(error_of(asker, f"a/{n}", SHORT) for n in range(10 * CONCURRENT_CALLS)),
+        *(error_of(asker, f"a/{n}", 1.0) for n in range(10 * CONCURRENT_CALLS)),
         return_exceptions=True,
     )
     assert {type(error) for error in errors} == {GitHubTimeout}
-    # One after the other, those in line would take ten times as long.
-    assert time.monotonic() - started < SHORT + 1.5
+    # One after the other, those in line would take ten seconds.
+    assert time.monotonic() - started < 6
 
 
 async def test_a_caller_of_the_service_has_the_answer_within_the_five_seconds_and_a_half(
