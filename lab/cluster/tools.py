@@ -76,9 +76,9 @@ class Tools:
     def _install(self, python: str, folder: Path) -> None:
         temporary = folder.with_name(f"{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet")
+        install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
         try:
-            _run(*pip, "--disable-pip-version-check", "--target", str(temporary), *PATRONI)
+            _run(*install, "--target", str(temporary), *PATRONI)
         except subprocess.CalledProcessError as error:
             raise Missing(f"Patroni cannot be installed from PyPI: {_last(error)}") from error
         temporary.rename(folder)
