@@ -1,7 +1,6 @@
 """Closing a connection so that the client still reads the answer."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 # Bytes that are read and dropped after an answer, so that the client can read it.
@@ -16,9 +15,10 @@ class LingeringTransport:
     what still comes. Whoever uses this sets a time limit, and calls `close()` again to end it.
     """
 
-    def __init__(self, transport: asyncio.Transport, client_is_sending: Callable[[], bool]) -> None:
+    def __init__(self, transport: asyncio.Transport, sending_since: float | None) -> None:
+        # When the client began to send a request; None if it has sent all of it.
+        self.sending_since = sending_since
         self._transport = transport
-        self._client_is_sending = client_is_sending
         self._rest = LARGEST_REST
         self._lingers = False
 
@@ -32,7 +32,7 @@ class LingeringTransport:
 
     def close(self) -> None:
         """Send what is written, and close the connection when the client has sent the rest."""
-        if self.is_closing() or not self._client_is_sending():
+        if self.is_closing() or self.sending_since is None:
             self._transport.close()
         else:
             self._lingers = True

@@ -39,14 +39,12 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._size = 0
         self._room = LARGEST_BODY + 1
-        # When the client began to send; None after the last byte of a request.
-        self._began: float | None = self.loop.time()
         self._drops = False
         self._keeps_alive = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to watch the time."""
-        lingering = LingeringTransport(transport, lambda: self._began is not None)
+        lingering = LingeringTransport(transport, sending_since=self.loop.time())
         super().connection_made(cast("asyncio.Transport", lingering))
         self._timer = self.loop.call_later(REQUEST_TIME / 2, self._check_time)
 
@@ -56,7 +54,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _check_time(self) -> None:
-        if self._began is not None and self.loop.time() - self._began > REQUEST_TIME:
+        since = self.transport.sending_since
+        if since is not None and self.loop.time() - since > REQUEST_TIME:
             self.transport.abort()
         else:
             self._timer = self.loop.call_later(REQUEST_TIME / 2, self._check_time)
@@ -86,18 +85,18 @@ class BoundedProtocol(HttpToolsProtocol):
             self._reject()
 
     def _begin_request(self) -> None:
-        if self._began is None:
+        if self.transport.sending_since is None:
             self._unset_keepalive_if_required()
-            self._began = self.loop.time()
+            self.transport.sending_since = self.loop.time()
             self.cycle = None  # type: ignore[assignment]
 
     def _is_unanswered(self) -> bool:
         """Return whether a whole request has been received and its answer not been sent."""
-        return self._began is None and not self.cycle.response_complete
+        return self.transport.sending_since is None and not self.cycle.response_complete
 
     def _close_after_answer(self) -> None:
         self._drops = True
-        self._began = self.loop.time()
+        self.transport.sending_since = self.loop.time()
         self.cycle.keep_alive = False
 
     def _reject(self) -> None:
@@ -143,7 +142,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the request."""
-        self._began = None
+        self.transport.sending_since = None
         self._size = 0
         self._room = LARGEST_BODY + 1
         self.cycle.keep_alive = self._keeps_alive and not self.cycle.response_started
