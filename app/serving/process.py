@@ -3,7 +3,6 @@
 import gc
 import os
 import signal
-import sys
 import threading
 from contextlib import suppress
 from multiprocessing import parent_process
@@ -22,8 +21,6 @@ def open_standard_streams() -> None:
     while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         os.set_inheritable(number, True)  # noqa: FBT003  (It takes no keyword.)
     os.close(number)
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(STDERR, "w", closefd=False)
 
 
 def allow_many_connections() -> None:

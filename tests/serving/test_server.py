@@ -157,7 +157,7 @@ def test_every_connection_that_is_accepted_is_served_while_the_service_stops(
 
 @pytest.mark.parametrize(
     "redirections",
-    ["<&- >&- 2>&-", ">/dev/full"],
+    ["<&- >&- 2>&-", ">/dev/full 2>&1"],
     ids=["no streams", "a full disk"],
 )
 def test_the_service_serves_although_nobody_can_read_what_it_prints(
