@@ -26,6 +26,8 @@ from lab.github.server import GitHub
 from lab.service import environment, running
 from tests.support.database import closed
 
+pytestmark = pytest.mark.direct
+
 JSON = {"Content-Type": "application/json"}
 MEMBERS = {"type", "title", "status", "detail", "instance"}
 EXTRA_MEMBERS = {
@@ -337,8 +339,6 @@ import asyncio, sys
 from starlette.exceptions import HTTPException
 from app.logs import configure_logging
 from tests.web.test_problems import answer_to
-
-pytestmark = pytest.mark.direct
 
 configure_logging("info", "json")
 asyncio.run(answer_to(HTTPException(int(sys.argv[1]), "db.internal is down")))
