@@ -10,6 +10,10 @@ from lab.service import Service
 from tests.support.load import Load
 from tests.support.promises import PROMISED, assert_readable, assert_stored, rows_of
 
+# Seconds from the election of another leader, or the first call after it, until each replica serves
+# reads and writes. Each connection to a frozen host costs two, and a write may need two of them.
+RECOVERY = 10.0
+
 
 def commits(cluster: Cluster, node: Node) -> bool:
     """Return whether the node itself confirms a write now."""

@@ -9,9 +9,8 @@ from lab.cluster.group import Cluster
 from lab.cluster.node import Node
 from lab.github.process import GitHubProcess
 from lab.service import Service
-from tests.cluster.checks import assert_kept, commits
+from tests.cluster.checks import RECOVERY, assert_kept, commits
 from tests.support.load import Load
-from tests.support.promises import RECOVERY
 from tests.support.waiting import tell
 
 # Requests of each kind after which a replica counts as recovered.

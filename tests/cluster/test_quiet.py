@@ -13,15 +13,13 @@ import pytest
 from lab.cluster.group import Cluster
 from lab.cluster.node import Node
 from lab.service import Service
-from tests.cluster.checks import commits
+from tests.cluster.checks import RECOVERY, commits
 from tests.support.promises import PROMISED
 from tests.support.waiting import tell
 
 Clients = Sequence[httpx.Client]
 
 AT_ONCE = 8
-# Seconds from the first call after a failover to the first that is served.
-RECOVERY = 10.0
 
 
 @pytest.fixture
