@@ -1,5 +1,6 @@
 """What must hold after every test of the cluster."""
 
+import asyncio
 from collections.abc import Sequence
 
 import psycopg
@@ -13,18 +14,31 @@ from tests.support.promises import PROMISED, assert_readable, assert_stored, row
 # Seconds from the election of another leader, or the first call after it, until each replica serves
 # reads and writes. Each connection to a frozen host costs two, and a write may need two of them.
 RECOVERY = 10.0
+# Seconds for a write that only shows whether writes are confirmed.
+CONFIRMATION = 5
 
 
 def commits(cluster: Cluster, node: Node) -> bool:
-    """Return whether the node itself confirms a write now."""
+    """Return whether the node itself confirms a write now.
+
+    A commit that no second node confirms waits without an end, and no setting limits that.
+    """
     try:
-        url = cluster.url(nodes=[node])
-        with psycopg.connect(url, autocommit=True, connect_timeout=2) as connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS probe ()")
-            connection.execute("INSERT INTO probe DEFAULT VALUES")
-    except psycopg.Error:
+        asyncio.run(_confirm_a_write(cluster.url(nodes=[node])))
+    except (psycopg.Error, TimeoutError):
         return False
     return True
+
+
+async def _confirm_a_write(url: str) -> None:
+    async with (
+        asyncio.timeout(CONFIRMATION),
+        await psycopg.AsyncConnection.connect(
+            url, autocommit=True, connect_timeout=2
+        ) as connection,
+    ):
+        await connection.execute("CREATE TABLE IF NOT EXISTS probe ()")
+        await connection.execute("INSERT INTO probe DEFAULT VALUES")
 
 
 def assert_kept(cluster: Cluster, replicas: Sequence[Service], load: Load) -> None:
