@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# A worker needs few connections: each is in use for about a millisecond per write. The tenth of
-# every ten workers still fits into PostgreSQL's default of a hundred.
+# A worker needs few connections: each is in use for about a millisecond per write. Ten workers,
+# with their readers, fit into PostgreSQL's default of a hundred.
 POOL_SIZE = 6
 
 # The second group is raised while a backup is being restored.
@@ -58,7 +58,7 @@ class Database:
             hide_parameters=True,
         )
         event.listen(self._engine.sync_engine, "checkout", self._refuse_silent)
-        # Not SQLAlchemy's own limit: whoever waits for that is not told when a connection fails.
+        # SQLAlchemy's own limit wakes no waiter when opening a connection fails.
         self._slots = asyncio.Semaphore(POOL_SIZE)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
         self._idle_readers: list[AsyncCursor[Any]] = []

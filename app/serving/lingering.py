@@ -12,7 +12,7 @@ class LingeringTransport:
 
     A system resets a connection that is closed while data arrives, and the client loses the answer
     with it (RFC 9112, section 9.6). Instead, only our side is closed at first, and `drop()` takes
-    what still comes. Whoever uses this sets a time limit, and calls `close()` again to end it.
+    what still comes. The user of this class sets a time limit, and calls `close()` again to end it.
     """
 
     def __init__(self, transport: asyncio.Transport, sending_since: float | None) -> None:

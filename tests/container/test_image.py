@@ -31,7 +31,7 @@ for folder in ("/", "/etc", "/srv/tracker", "/opt/venv", "/var"):
         print(folder, "is writable")
     except OSError as error:
         if error.errno != errno.EROFS:
-            print(folder, "is not writable, but for another reason:", error)
+            print(folder, "is not writable for another reason:", error)
 open("/tmp/probe", "w").close()
 """
 

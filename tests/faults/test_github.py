@@ -140,7 +140,7 @@ async def test_a_storm_of_two_thousand_requests_is_answered_and_leaves_nothing_b
     assert {200, 201, 409, 502, 503, 504} <= statuses.keys()
     assert storm.gone > REQUESTS / 4
 
-    await until(lambda: github.in_flight == 0, "calls of those who went away are under way")
+    await until(lambda: github.in_flight == 0, "calls of callers who left are under way")
     await until_the_quota_is_renewed(service)
     await assert_all_is_well(service, github, "afterwards")
     await assert_kept(service, database, storm)

@@ -16,7 +16,7 @@ class Gate:
         self._opens_at = 0.0
 
     def close(self, seconds: float) -> None:
-        """Stay closed for at least so many seconds."""
+        """Stay closed for at least this number of seconds."""
         self._opens_at = max(self._opens_at, self._clock() + seconds)
 
     def check(self) -> None:
